@@ -1,0 +1,527 @@
+"""The command line: each command parses, calls the library, prints.
+
+Nothing heavy is imported here: torch and the rest come in when a command that needs them runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import toolkit
+from toolkit.errors import ToolkitError, UnknownNameError, UsageError
+
+app = typer.Typer(
+    name="toolkit",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train small language models on your own text, generate from them, and look inside.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"toolkit {toolkit.__version__}")
+        raise typer.Exit
+
+
+def _config_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Take options from a TOML file; what is on the command line wins."""
+    if path is not None:
+        context.default_map = {**(context.default_map or {}), **_read_options(context, path)}
+    return path
+
+
+def _read_options(context: typer.Context, path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        options = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path} is not valid TOML: {error}.") from error
+    known = {parameter.name for parameter in context.command.params} - {"config", None}
+    found = {}
+    for key, value in options.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UnknownNameError(f"option of {context.info_name} in {path}", name, map(str, known))
+        if isinstance(value, dict):
+            raise UsageError(f"--config {path}: [{key}] is a table; write options at the top level.")
+        found[name] = value
+    return found
+
+
+# Options that mean the same in every command.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_config_file,
+        is_eager=True,
+        metavar="FILE.toml",
+        help="Options from a TOML file; the command line wins.",
+    ),
+]
+CorpusSpec = Annotated[
+    str,
+    typer.Option(
+        "--corpus",
+        "-c",
+        metavar="NAME|FILE|FOLDER|GLOB|-",
+        help="A named corpus (see: toolkit corpora), files, or - for standard input.",
+    ),
+]
+TokenizerSpec = Annotated[
+    str, typer.Option("--tokenizer", "-t", metavar="SPEC", help="char, word, byte, bpe, bpe:4096 …")
+]
+Unknown = Annotated[
+    str | None,
+    typer.Option(
+        metavar="error|unk", help="char, word: what to do with text outside the vocabulary."
+    ),
+]
+Encoding = Annotated[str, typer.Option(help="Of the corpus's files.")]
+Errors = Annotated[str, typer.Option(help="Bytes that do not decode: strict, replace, ignore …")]
+TextField = Annotated[str, typer.Option(help="Of .jsonl and .parquet corpora.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+RunPath = Annotated[
+    str | None, typer.Option("--run", metavar="RUN", help="A run folder; the newest by default.")
+]
+
+_PARTS = "What"
+_MODEL = "Model"
+_TRAINING = "Training"
+
+
+def _option(panel: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **settings)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+@app.command(
+    epilog="Examples: [cyan]toolkit train[/cyan] · "
+    "[cyan]toolkit train -t char -c my.txt --size nano[/cyan] · "
+    "[cyan]toolkit train --resume[/cyan]"
+)
+def train(
+    tokenizer: TokenizerSpec = "bpe",
+    corpus: CorpusSpec = "shakespeare",
+    model: Annotated[str, _option(_PARTS, metavar="bigram|gpt", help="Kind of model.")] = "gpt",
+    preset: Annotated[
+        str | None, _option(_PARTS, metavar="modern|gpt2", help="gpt's parts; default modern.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        _option(_PARTS, metavar="nano|micro|mini|small|medium", help="Default: by the device."),
+    ] = None,
+    out: Annotated[Path | None, _option(_PARTS, help="The run folder; default runs/NAME-N.")] = None,
+    resume: Annotated[
+        bool, _option(_PARTS, "--resume", help="Continue the newest run, or the one at --out.")
+    ] = False,
+    config: Config = None,
+    n_layer: Annotated[int | None, _option(_MODEL, help="Blocks.")] = None,
+    n_head: Annotated[int | None, _option(_MODEL, help="Attention heads.")] = None,
+    n_kv_head: Annotated[int | None, _option(_MODEL, help="Key/value heads.")] = None,
+    n_embd: Annotated[int | None, _option(_MODEL, help="Channels.")] = None,
+    block_size: Annotated[int | None, _option(_MODEL, help="Context in tokens.")] = None,
+    dropout: Annotated[float | None, _option(_MODEL, help="Probability, 0 to 1.")] = None,
+    batch_size: Annotated[int | None, _option(_TRAINING, help="Sequences a step.")] = None,
+    max_steps: Annotated[int | None, _option(_TRAINING, help="Optimizer steps.")] = None,
+    max_time: Annotated[float | None, _option(_TRAINING, help="Seconds of training.")] = None,
+    learning_rate: Annotated[float | None, _option(_TRAINING, help="At its peak.")] = None,
+    warmup_steps: Annotated[int | None, _option(_TRAINING, help="Of linear warm-up.")] = None,
+    weight_decay: Annotated[float | None, _option(_TRAINING, help="Of the matrices.")] = None,
+    grad_clip: Annotated[float | None, _option(_TRAINING, help="Largest gradient norm.")] = None,
+    grad_accumulation: Annotated[
+        int | None, _option(_TRAINING, help="Batches whose gradients make one step.")
+    ] = None,
+    eval_every: Annotated[int | None, _option(_TRAINING, help="Steps between evaluations.")] = None,
+    sample_every: Annotated[int | None, _option(_TRAINING, help="Steps between samples.")] = None,
+    checkpoint_every: Annotated[
+        int | None, _option(_TRAINING, help="Steps between checkpoints.")
+    ] = None,
+    early_stop: Annotated[
+        int | None, _option(_TRAINING, help="Stop after N evaluations without a better loss.")
+    ] = None,
+    held_out: Annotated[float, _option(_TRAINING, help="Share of the text to validate on.")] = 0.1,
+    seed: Annotated[int | None, _option(_TRAINING, help="Same seed, same result.")] = None,
+    device: Device = "auto",
+    dtype: Annotated[
+        str | None,
+        _option(_TRAINING, metavar="auto|float32|bfloat16|float16", help="Of the computation."),
+    ] = None,
+    unknown: Unknown = None,
+    encoding: Encoding = "utf-8",
+    errors: Errors = "strict",
+    text_field: TextField = "text",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # Typer passes it
+) -> None:
+    """Train a model on a text and write a run folder.
+
+    Ctrl-C stops and saves; `toolkit train --resume` continues where it stopped, to the bit.
+    """
+    from toolkit import display
+    from toolkit.corpora import load_corpus
+    from toolkit.pipeline import TrainingSession
+
+    given = {
+        "n_layer": n_layer,
+        "n_head": n_head,
+        "n_kv_head": n_kv_head,
+        "n_embd": n_embd,
+        "block_size": block_size,
+        "dropout": dropout,
+        "batch_size": batch_size,
+        "max_steps": max_steps,
+        "max_time": max_time,
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup_steps,
+        "weight_decay": weight_decay,
+        "grad_clip": grad_clip,
+        "grad_accumulation": grad_accumulation,
+        "eval_every": eval_every,
+        "sample_every": sample_every,
+        "checkpoint_every": checkpoint_every,
+        "early_stop": early_stop,
+        "seed": seed,
+        "dtype": dtype,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    show = display.training_display(as_json=json, quiet=quiet, verbose=verbose)
+    if resume:
+        _refuse_when_resuming(context)
+        if device != "auto":
+            options["device"] = device
+        session = TrainingSession.resume(out, on_stage=show.stage, **options)
+    else:
+        with show.preparing() as on_progress:
+            text = load_corpus(
+                corpus,
+                encoding=encoding,
+                errors=errors,
+                text_field=text_field,
+                on_progress=lambda done, total: on_progress("reading", done, total),
+            )
+            session = TrainingSession.start(
+                text,
+                tokenizer,
+                model=model,
+                preset=preset,
+                size=size,
+                out=out,
+                held_out=held_out,
+                tokenizer_options={"unknown": unknown} if unknown else {},
+                on_stage=show.stage,
+                on_progress=on_progress,
+                device=device,
+                **options,
+            )
+    show.run(session)
+    if session.run.info.status == "interrupted":
+        raise typer.Exit(130)
+
+
+def _refuse_when_resuming(context: typer.Context) -> None:
+    fixed = ("tokenizer", "corpus", "model", "preset", "size", "held_out", "unknown", "encoding")
+    for name in fixed:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{option} cannot be given with --resume: a run keeps what it was started with. "
+                "Leave it out, or start a new run without --resume."
+            )
+
+
+@app.command(
+    epilog='Examples: [cyan]toolkit generate "ROMEO:"[/cyan] · '
+    "[cyan]toolkit generate --strategy top-k --top-k 50 --seed 1 JULIET:[/cyan] · "
+    "[cyan]echo -n ROMEO: | toolkit generate - --json[/cyan]"
+)
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The beginning; - reads standard input.")] = "",
+    run: RunPath = None,
+    max_new_tokens: Annotated[int, typer.Option(help="How much to write.")] = 200,
+    strategy: Annotated[
+        str,
+        typer.Option(metavar="multinomial|greedy|top-k|top-p", help="How the next token is drawn."),
+    ] = "multinomial",
+    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above wilder.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Only the likeliest with p together.")] = None,
+    num_samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    device: Device = "auto",
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Continue a prompt with a trained model; the text streams as it is made."""
+    from toolkit import console
+    from toolkit.generation import Generator
+    from toolkit.run import Run
+    from toolkit.training import resolve_device
+
+    if prompt == "-":
+        prompt = _read_stdin()
+    opened = Run.open(run, device=str(resolve_device(device)))
+    generator = Generator(opened.model, opened.tokenizer)
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "strategy": strategy,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "stop": tuple(stop or ()),
+    }
+    if num_samples < 1:
+        raise UsageError(f"--num-samples {num_samples} must be at least 1")
+    if verbose:
+        console.notice(f"{opened.folder}, {opened.model.num_params():,} parameters")
+    if json:
+        samples = generator.generate_samples(prompt, num_samples=num_samples, seed=seed, **options)
+        rows = [console.completion_to_json(sample) for sample in samples]
+        console.print_json({"run": str(opened.folder), "samples": rows})
+        return
+    if seed is None:
+        seed = generator.fresh_seed()
+    for number in range(num_samples):
+        if number:
+            console.out().rule(style="dim")
+        pieces = generator.stream(prompt, seed=generator.sample_seed(seed, number), **options)
+        console.print_generation(prompt, pieces)
+    if verbose:
+        console.notice(f"seed {seed}")
+
+
+def _read_stdin() -> str:
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"Standard input is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}."
+        ) from error
+
+
+@app.command(
+    "vocab-stats",
+    epilog="Examples: [cyan]toolkit vocab-stats[/cyan] · "
+    "[cyan]toolkit vocab-stats -t char -c my.txt[/cyan] · "
+    "[cyan]toolkit vocab-stats -t bpe:1024 --json[/cyan]",
+)
+def vocab_stats(
+    tokenizer: TokenizerSpec = "bpe",
+    corpus: CorpusSpec = "shakespeare",
+    every: Annotated[int, typer.Option(help="bpe: merges between rows of the growth table.")] = 64,
+    top: Annotated[int, typer.Option(help="How many tokens the lists show.")] = 10,
+    held_out: Annotated[float, typer.Option(help="Share of the text kept for unknowns.")] = 0.1,
+    unknown: Unknown = None,
+    encoding: Encoding = "utf-8",
+    errors: Errors = "strict",
+    text_field: TextField = "text",
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Statistics of a vocabulary on a text, and how a BPE's vocabulary grows."""
+    from toolkit import console
+    from toolkit.corpora import load_corpus
+    from toolkit.tokenizers import load_tokenizer
+    from toolkit.tokenizers import vocab_growth as measure_growth
+    from toolkit.tokenizers import vocab_stats as measure
+
+    with console.progress("reading", quiet) as show:
+        text = load_corpus(
+            corpus, encoding=encoding, errors=errors, text_field=text_field, on_progress=show
+        )
+    seen, kept = text.split(held_out)
+    with console.progress("training the tokenizer", quiet):
+        made = load_tokenizer(tokenizer, seen, **({"unknown": unknown} if unknown else {}))
+    with console.progress("counting", quiet):
+        stats = measure(made, seen, kept, top=top)
+        growth = measure_growth(seen, made, every=every) if made.name == "bpe" else None
+    if json:
+        console.print_json({"tokenizer": tokenizer, "corpus": text.name, "stats": stats})
+    else:
+        console.print_vocab_stats(f"{tokenizer} on {text.name}", stats, growth)
+
+
+@app.command(epilog="Example: [cyan]toolkit corpora[/cyan]")
+def corpora(json: Json = False, debug: Debug = False) -> None:
+    """The named corpora: size, licence, and whether they are on this machine."""
+    from toolkit import console
+    from toolkit.corpora import list_corpora
+
+    found = list_corpora()
+    if json:
+        console.print_json(found)
+    else:
+        console.print_corpora(found)
+
+
+@app.command(
+    epilog='Examples: [cyan]toolkit tokenize "hello world"[/cyan] · '
+    '[cyan]toolkit tokenize "hello" -t bpe:512 -c tiny-shakespeare --json[/cyan]'
+)
+def tokenize(
+    text: Annotated[str, typer.Argument(help="The text; - reads standard input.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", "-t", metavar="SPEC", help="Default: the newest run's."),
+    ] = None,
+    run: RunPath = None,
+    corpus: CorpusSpec = "shakespeare",
+    unknown: Unknown = None,
+    encoding: Encoding = "utf-8",
+    errors: Errors = "strict",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Show how a text falls into tokens, with ids and bytes."""
+    from toolkit import console
+    from toolkit.corpora import load_corpus
+    from toolkit.run import Run, find_run
+    from toolkit.tokenizers import load_tokenizer
+    from toolkit.tokenizers.registry import needs_corpus
+
+    if tokenizer is not None and run is not None:
+        raise UsageError("--tokenizer and --run exclude each other; give one of them.")
+    if text == "-":
+        text = _read_stdin()
+    if tokenizer is None and (run is not None or _has_run()):
+        opened = Run.open(run)
+        if not quiet:
+            console.notice(f"the tokenizer of {opened.folder}")
+        made = opened.tokenizer
+    else:
+        spec = tokenizer or "bpe"
+        options = {"unknown": unknown} if unknown else {}
+        source = None
+        if needs_corpus(spec):
+            source = load_corpus(corpus, encoding=encoding, errors=errors)
+            if not quiet:
+                console.notice(f"{spec}, trained on {source.name}")
+        made = load_tokenizer(spec, source, **options)
+    ids = made.encode(text)
+    if json:
+        tokens = [
+            {"id": token_id, "token": console.bytes_to_json(token), "bytes": token.hex()}
+            for token_id, token in ((i, made.token_bytes(i)) for i in ids)
+        ]
+        console.print_json({"tokenizer": made.name, "count": len(ids), "tokens": tokens})
+    else:
+        console.print_tokens(made, ids)
+    _ = find_run
+
+
+def _has_run() -> bool:
+    from toolkit.errors import RunError
+    from toolkit.run import find_run
+
+    try:
+        find_run()
+    except RunError:
+        return False
+    return True
+
+
+@app.command(epilog="Example: [cyan]toolkit runs[/cyan]")
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the runs and their results."""
+    from toolkit import console
+    from toolkit.run import LATEST, follow_latest, list_runs
+
+    found = list_runs(folder)
+    target = follow_latest(folder / LATEST)
+    latest = target.name if target else None
+    if json:
+        rows = [{"name": run.name, "folder": str(run.folder), **run.info.to_json()} for run in found]
+        console.print_json({"latest": latest, "runs": rows})
+    elif found:
+        console.print_runs(found, latest)
+    else:
+        console.notice(f"No runs in {folder} yet. Make one with: toolkit train")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failure, 2 misuse, 130 stopped by Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--debug" in arguments:
+        code = _run(arguments)
+    else:
+        try:
+            code = _run(arguments)
+        except Exception as error:
+            code = _explain(error)
+        except KeyboardInterrupt:
+            code = 130
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    result = app(args=arguments, prog_name="toolkit", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    from toolkit import console
+
+    if isinstance(error, BrokenPipeError):
+        # The reader went away (`toolkit … | head`): nobody is left to tell.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+    if isinstance(error, ToolkitError):
+        console.print_error(str(error))
+        return error.exit_code
+    if isinstance(error, typer.Abort):
+        return 130
+    if isinstance(error, typer.BadParameter.__mro__[2]):  # click's family of usage errors
+        message = error.format_message()  # type: ignore[attr-defined]
+        console.print_error(f"{message.rstrip('.')}. See: toolkit --help")
+        return 2
+    console.print_error(
+        f"Unexpected {type(error).__name__}: {error}. This is a fault of toolkit's; "
+        "run again with --debug and report the traceback."
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""Everything that is printed, in one style: tables, tokens, generated text, errors.
+
+Results go to standard output, notices and progress to standard error, so that a pipe gets only
+what was asked for. The training display is in `display.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from toolkit.terminal_plot import format_number, line_chart
+
+if TYPE_CHECKING:
+    from toolkit.corpora import CorpusInfo
+    from toolkit.generation import Completion
+    from toolkit.run import Run
+    from toolkit.tokenizers import Tokenizer
+    from toolkit.tokenizers.growth import VocabGrowth
+    from toolkit.tokenizers.stats import VocabStats
+
+# Two backgrounds in turn are enough to see where a token ends; both keep black text readable.
+_TOKEN_STYLES = ("black on #a8d5ff", "black on #ffe2a8")
+_PARTIAL_STYLE = "black on #f5b8c4"
+_PROMPT_STYLE = "bold cyan"
+_SHOWN = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+def out() -> Console:
+    """Standard output as it is now (tests replace it)."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Standard error as it is now."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def print_error(message: str) -> None:
+    """One line on standard error."""
+    line = " ".join(message.split("\n"))
+    err().print(Text.assemble(("Error: ", "bold red"), line))
+
+
+def notice(message: str) -> None:
+    """A dim line on standard error: what is being done, what was chosen."""
+    err().print(Text(message, style="dim"))
+
+
+def print_json(value: Any) -> None:
+    """A JSON document on standard output; dataclasses and bytes are understood."""
+    sys.stdout.write(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def to_jsonable(value: Any) -> Any:
+    """Dataclasses to dicts, bytes to text where they are UTF-8 and to hex where they are not."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: to_jsonable(getattr(value, field.name)) for field in fields}
+    if isinstance(value, dict):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return bytes_to_json(value)
+    if isinstance(value, list | tuple):
+        return [to_jsonable(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def bytes_to_json(value: bytes) -> str:
+    r"""Text where the bytes are UTF-8, otherwise `\x..` for each byte.
+
+    >>> bytes_to_json(b" the"), bytes_to_json(b"\xf0\x9f")
+    (' the', '\\xf0\\x9f')
+    """
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in value)
+
+
+def format_size(num_bytes: int | float) -> str:
+    """Bytes for people: 1115394 is "1.1 MB"."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if num_bytes >= limit:
+            return f"{num_bytes / limit:.1f} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds for people: 75 is "1:15", 3700 is "1:01:40"."""
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
+
+
+@contextmanager
+def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function (done, total) that draws a progress bar on standard error.
+
+    Nothing is drawn when standard error is no terminal, nor for work that ends at once.
+    """
+    console = err()
+    if quiet or not console.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=None)
+
+        def show(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+# -- tables -----------------------------------------------------------------------------------
+
+
+def print_corpora(corpora: Sequence[CorpusInfo]) -> None:
+    """The table of `toolkit corpora`."""
+    table = Table("name", "title", "size", "licence", "cached", box=None, pad_edge=False)
+    for corpus in corpora:
+        size = format_size(corpus.num_bytes) if corpus.num_bytes else "–"
+        cached = "yes" if corpus.cached else "no"
+        table.add_row(corpus.name, corpus.title, size, corpus.licence, cached)
+    out().print(table)
+
+
+def print_runs(runs: Sequence[Run], latest: str | None) -> None:
+    """The table of `toolkit runs`, the newest last."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "status", "corpus", "tokenizer", "model"):
+        table.add_column(name)
+    for name in ("params", "steps", "val loss", "bits/byte", "time"):
+        table.add_column(name, justify="right")
+    for run in runs:
+        info, result = run.info, run.info.result
+        table.add_row(
+            escape(run.name) + (" ←" if run.name == latest else ""),
+            info.status,
+            str(info.corpus.get("name", "?")),
+            str(info.tokenizer.get("spec", "?")),
+            str(info.model.get("name", "?")),
+            format_number(info.model.get("num_params", 0)),
+            str(result.get("steps", "–")),
+            _maybe(result.get("best_val_loss"), "{:.4f}"),
+            _maybe(result.get("best_bits_per_byte"), "{:.3f}"),
+            _maybe(result.get("elapsed"), None),
+        )
+    out().print(table)
+    if latest:
+        out().print("[dim]← the newest run, which commands take by default[/dim]")
+
+
+def _maybe(value: Any, pattern: str | None) -> str:
+    if value is None:
+        return "–"
+    return format_duration(value) if pattern is None else pattern.format(value)
+
+
+# -- tokens -----------------------------------------------------------------------------------
+
+
+def show_token(token: bytes) -> tuple[str, bool]:
+    r"""A token so that it can be seen, and whether it holds only a part of a character.
+
+    >>> show_token(b" the\n"), show_token(b"\xf0\x9f")
+    (('·the⏎', False), ('\\xf0\\x9f', True))
+    """
+    try:
+        text = token.decode("utf-8")
+    except UnicodeDecodeError:
+        return bytes_to_json(token), True
+    shown = (_SHOWN.get(c, c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in text)
+    return "".join(shown), False
+
+
+def print_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
+    """The tokens side by side in colour, then one row for each with its id and bytes."""
+    line = Text()
+    table = Table("id", "token", "bytes", box=None, pad_edge=False)
+    for number, token_id in enumerate(ids):
+        token = tokenizer.token_bytes(token_id)
+        shown, partial = show_token(token)
+        style = _PARTIAL_STYLE if partial else _TOKEN_STYLES[number % 2]
+        line.append(shown, style=style)
+        if token.endswith(b"\n"):
+            line.append("\n")
+        if not out().is_terminal and number + 1 < len(ids) and not token.endswith(b"\n"):
+            line.append("|")
+        table.add_row(str(token_id), Text(shown), token.hex(" "))
+    console = out()
+    console.print(line)
+    console.print(table)
+    num_bytes = sum(len(tokenizer.token_bytes(token_id)) for token_id in ids)
+    per_token = f", {num_bytes / len(ids):.2f} bytes/token" if ids else ""
+    console.print(f"[dim]{len(ids)} tokens, {num_bytes} bytes{per_token}[/dim]")
+
+
+# -- vocabulary statistics --------------------------------------------------------------------
+
+
+def print_vocab_stats(name: str, stats: VocabStats, growth: VocabGrowth | None) -> None:
+    """The tables and curves of `toolkit vocab-stats`."""
+    console = out()
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column()
+    facts.add_column(justify="right")
+    unused = stats.vocab_size - stats.distinct_tokens
+    for label, value in (
+        ("vocabulary size", f"{stats.vocab_size:,}"),
+        ("distinct tokens in use", f"{stats.distinct_tokens:,} ({unused:,} unused)"),
+        ("tokens", f"{stats.num_tokens:,}"),
+        ("bytes per token", f"{stats.bytes_per_token:.3f}"),
+        ("tokens per word", f"{stats.tokens_per_word:.3f}"),
+        ("unknown rate, held out", _maybe(stats.unknown_rate, "{:.3%}")),
+    ):
+        facts.add_row(label, value)
+    console.print(f"[bold]{escape(name)}[/bold]")
+    console.print(facts)
+
+    console.print("\n[bold]most frequent tokens[/bold]")
+    table = Table("id", "token", box=None, pad_edge=False)
+    table.add_column("count", justify="right")
+    table.add_column("share", justify="right")
+    for frequent in stats.most_frequent:
+        share = frequent.count / stats.num_tokens
+        shown = Text(show_token(frequent.token)[0])
+        table.add_row(str(frequent.id), shown, f"{frequent.count:,}", f"{share:.2%}")
+    console.print(table)
+
+    console.print("\n[bold]longest tokens in use[/bold]")
+    table = Table("id", "token", box=None, pad_edge=False)
+    table.add_column("bytes", justify="right")
+    table.add_column("count", justify="right")
+    for long in stats.longest:
+        shown = Text(show_token(long.token)[0])
+        table.add_row(str(long.id), shown, str(len(long.token)), f"{long.count:,}")
+    console.print(table)
+    if growth is not None:
+        print_growth(growth)
+
+
+def print_growth(growth: VocabGrowth) -> None:
+    """The growth table of a BPE and its two curves."""
+    console = out()
+    console.print("\n[bold]growth: what each merge does to the corpus[/bold]")
+    table = Table(box=None, pad_edge=False)
+    for name in ("merges", "vocabulary", "in use", "tokens", "bytes/token"):
+        table.add_column(name, justify="right")
+    table.add_column("next pair")
+    table.add_column("count", justify="right")
+    for row in growth.rows:
+        pair = " + ".join(show_token(part)[0] for part in row.next_pair) if row.next_pair else "–"
+        table.add_row(
+            f"{row.merges:,}",
+            f"{row.vocab_size:,}",
+            f"{row.symbols_in_use:,}",
+            f"{row.num_tokens:,}",
+            f"{row.bytes_per_token:.3f}",
+            Text(pair),
+            f"{row.next_count:,}" if row.next_pair else "–",
+        )
+    console.print(table)
+    merges = [row.merges for row in growth.rows]
+    curves = (
+        ("symbols in use against merges", [row.symbols_in_use for row in growth.rows]),
+        ("tokens in the corpus against merges", [row.num_tokens for row in growth.rows]),
+    )
+    for title, values in curves:
+        chart = line_chart(merges, values)
+        if chart:
+            console.print(f"\n[bold]{title}[/bold]")
+            console.print("\n".join(chart), markup=False)
+
+
+# -- generated text ---------------------------------------------------------------------------
+
+
+def print_prompt(prompt: str) -> None:
+    """The prompt, in its own style, with no newline after it."""
+    out().print(Text(prompt, style=_PROMPT_STYLE), end="")
+
+
+def print_pieces(pieces: Iterator[str]) -> None:
+    """Text as it comes, unstyled and unwrapped, then a newline."""
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def completion_to_json(completion: Completion) -> dict[str, Any]:
+    """What `toolkit generate --json` prints for one sample."""
+    return {
+        "prompt": completion.prompt,
+        "text": completion.text,
+        "ids": list(completion.ids),
+        "finish_reason": completion.finish_reason,
+        "seed": completion.seed,
+    }

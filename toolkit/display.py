@@ -1,0 +1,308 @@
+"""The training display: listeners to what a `TrainingSession` yields.
+
+Three of them: a live panel in a terminal, plain lines in a pipe, JSON lines for programs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from toolkit import console
+from toolkit.pipeline import Stage, TrainingSession
+from toolkit.terminal_plot import format_number, line_chart
+from toolkit.training import (
+    CheckpointSaved,
+    EarlyStopped,
+    Evaluated,
+    Event,
+    Finished,
+    Interrupted,
+    Sampled,
+    StepDone,
+    TrainResult,
+)
+
+OnProgress = Callable[[str, int, int | None], None]
+_SAMPLE_LINES = 8
+
+
+def training_display(*, as_json: bool, quiet: bool, verbose: bool) -> TrainingDisplay:
+    """The display that suits where the output goes."""
+    if as_json:
+        return JsonDisplay()
+    if quiet:
+        return QuietDisplay()
+    if console.out().is_terminal:
+        return LiveDisplay()
+    return PlainDisplay(verbose)
+
+
+class TrainingDisplay(ABC):
+    """What a display does: stages before training, then events, then a summary."""
+
+    def stage(self, stage: Stage) -> None:
+        """Something was done before training."""
+        console.out().print(f"[dim]{stage.name:>10}[/dim]  {stage.detail}")
+
+    @contextmanager
+    def preparing(self) -> Iterator[OnProgress]:
+        """Yield a progress function for the work before training."""
+        yield lambda name, done, total: None
+
+    def run(self, session: TrainingSession) -> None:
+        """Train, showing every event, then the summary."""
+        result = None
+        for event in session.events():
+            self.show(event)
+            if isinstance(event, Finished):
+                result = event.result
+        if result is not None:
+            self.summary(session, result)
+
+    @abstractmethod
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+    def summary(self, session: TrainingSession, result: TrainResult) -> None:
+        """Where the run is, how good it is, what to type next."""
+        folder = session.run.folder
+        out = console.out()
+        took = console.format_duration(result.elapsed)
+        state = "Stopped" if result.interrupted else "Done"
+        out.print(f"\n[bold]{state}[/bold] after {result.steps:,} steps, {took}.")
+        if result.best_val_loss is not None:
+            bits = result.best_bits_per_byte
+            tail = f" ({bits:.3f} bits per byte)" if bits is not None else ""
+            out.print(f"Best validation loss {result.best_val_loss:.4f}{tail}")
+        out.print(f"Run folder           {folder}")
+        if result.interrupted:
+            out.print(f"Continue with        [cyan]toolkit train --resume --out {folder}[/cyan]")
+        if (folder / "model.safetensors").exists():
+            command = f'toolkit generate --run {folder} "{_first_word(session)}"'
+            out.print(f"Generate with        [cyan]{command}[/cyan]")
+
+
+class PlainDisplay(TrainingDisplay):
+    """One line for what matters: for pipes, logs and CI."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._last: StepDone | None = None
+
+    def show(self, event: Event) -> None:
+        line = self._line(event)
+        if line is not None:
+            print(line, flush=True)
+
+    def _line(self, event: Event) -> str | None:
+        if isinstance(event, StepDone):
+            self._last = event
+            return _step_line(event) if self._verbose else None
+        if isinstance(event, Evaluated):
+            speed = f"  {format_number(self._last.tokens_per_second)} tokens/s" if self._last else ""
+            eta = self._last.eta if self._last else None
+            left = f"  {console.format_duration(eta)} left" if eta else ""
+            train = f"train {event.train_loss:.4f}  " if event.train_loss is not None else ""
+            best = "  best" if event.best else ""
+            return (
+                f"step {event.step:>6,}  {train}val {event.val_loss:.4f}  "
+                f"{event.bits_per_byte:.3f} bits/byte{speed}{left}{best}"
+            )
+        if isinstance(event, Sampled):
+            return "\n".join(f"    | {line}" for line in _sample_lines(event.text))
+        return _rare_line(event, self._verbose)
+
+
+class QuietDisplay(PlainDisplay):
+    """Nothing but the last line: the run folder."""
+
+    def stage(self, stage: Stage) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        pass
+
+    def summary(self, session: TrainingSession, result: TrainResult) -> None:
+        print(session.run.folder)
+
+
+class JsonDisplay(TrainingDisplay):
+    """One JSON object a line: `{"event": "Evaluated", "step": 100, …}`."""
+
+    def stage(self, stage: Stage) -> None:
+        self._write("Stage", dataclasses.asdict(stage))
+
+    def show(self, event: Event) -> None:
+        self._write(type(event).__name__, console.to_jsonable(event))
+
+    def summary(self, session: TrainingSession, result: TrainResult) -> None:
+        self._write("Run", {"folder": str(session.run.folder), **session.run.info.to_json()})
+
+    def _write(self, name: str, fields: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps({"event": name, **fields}, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+class LiveDisplay(TrainingDisplay):
+    """A panel that redraws itself: progress, numbers, the loss curves, the newest sample."""
+
+    def __init__(self) -> None:
+        self._step: StepDone | None = None
+        self._evaluated: Evaluated | None = None
+        self._steps: list[float] = []
+        self._losses: list[float] = []
+        self._best: float | None = None
+        self._sample = ""
+        self._notes: list[str] = []
+        self._live: Live | None = None
+
+    @contextmanager
+    def preparing(self) -> Iterator[OnProgress]:
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            console=console.out(),
+            transient=True,
+        )
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        with bar:
+            yield report
+
+    def run(self, session: TrainingSession) -> None:
+        with Live(console=console.out(), refresh_per_second=8, transient=False) as live:
+            self._live = live
+            result = None
+            for event in session.events():
+                self.show(event)
+                if isinstance(event, Finished):
+                    result = event.result
+        if result is not None:
+            self.summary(session, result)
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self._step = event
+            self._steps.append(event.step)
+            self._losses.append(event.loss)
+        elif isinstance(event, Evaluated):
+            self._evaluated = event
+            if self._best is None or event.val_loss < self._best:
+                self._best = event.val_loss
+        elif isinstance(event, Sampled):
+            self._sample = event.text
+        else:
+            line = _rare_line(event, verbose=False)
+            if line:
+                self._notes.append(line)
+        if self._live is not None:
+            self._live.update(self._panel())
+
+    def _panel(self) -> Group:
+        parts: list[Any] = []
+        if self._step is not None:
+            parts.append(self._progress(self._step))
+            parts.append(self._numbers(self._step))
+        chart = line_chart(self._steps, _smooth(self._losses), width=56, height=6)
+        if chart:
+            parts.append(Text("training loss", style="dim"))
+            parts.append(Text("\n".join(chart), style="green"))
+        if self._sample:
+            sample = Text("\n".join(_sample_lines(self._sample)))
+            parts.append(Panel(sample, title="a sample", title_align="left", border_style="dim"))
+        parts.extend(Text(note, style="yellow") for note in self._notes)
+        return Group(*parts)
+
+    def _progress(self, step: StepDone) -> Table:
+        row = Table.grid(padding=(0, 1))
+        share = _share_done(step)
+        bar = BarColumn(bar_width=40)
+        progress = Progress(bar, TextColumn("{task.percentage:>3.0f}%"))
+        progress.add_task("", total=1.0, completed=share)
+        of = f" of {step.max_steps:,}" if step.max_steps else ""
+        eta = f"{console.format_duration(step.eta)} left" if step.eta is not None else ""
+        row.add_row(f"step {step.step:,}{of}", progress.get_renderable(), eta)
+        return row
+
+    def _numbers(self, step: StepDone) -> Table:
+        row = Table.grid(padding=(0, 3))
+        cells = [f"train loss [bold]{step.loss:.4f}[/bold]"]
+        if self._evaluated is not None:
+            cells.append(f"val loss [bold]{self._evaluated.val_loss:.4f}[/bold]")
+            cells.append(f"best {self._best:.4f}")
+            cells.append(f"{self._evaluated.bits_per_byte:.3f} bits/byte")
+        cells.append(f"{format_number(step.tokens_per_second)} tokens/s")
+        cells.append(f"lr {step.lr:.2g}")
+        row.add_row(*cells)
+        return row
+
+
+def _step_line(event: StepDone) -> str:
+    return (
+        f"step {event.step:>6,}  loss {event.loss:.4f}  lr {event.lr:.2e}  "
+        f"grad norm {event.grad_norm:.3f}  {format_number(event.tokens_per_second)} tokens/s"
+    )
+
+
+def _rare_line(event: Event, verbose: bool) -> str | None:
+    if isinstance(event, EarlyStopped):
+        return (
+            f"step {event.step:>6,}  the validation loss has not improved for {event.patience} "
+            "evaluations: stopping; the best weights are kept"
+        )
+    if isinstance(event, Interrupted):
+        return f"step {event.step:>6,}  interrupted; saved, so that --resume continues here"
+    if isinstance(event, CheckpointSaved) and verbose:
+        return f"step {event.step:>6,}  checkpoint in {event.path}"
+    return None
+
+
+def _sample_lines(text: str) -> list[str]:
+    lines = text.strip("\n").splitlines()
+    shown = lines[:_SAMPLE_LINES]
+    return shown + ["…"] if len(lines) > _SAMPLE_LINES else shown
+
+
+def _share_done(step: StepDone) -> float:
+    by_steps = step.step / step.max_steps if step.max_steps else 0.0
+    if step.eta is None:
+        return by_steps
+    total = step.elapsed + step.eta
+    return max(by_steps, step.elapsed / total if total else 0.0)
+
+
+def _smooth(losses: list[float], weight: float = 0.9) -> list[float]:
+    """An exponential mean, corrected for its start (Kingma and Ba 2015, section 3)."""
+    smoothed, mean = [], 0.0
+    for count, loss in enumerate(losses, start=1):
+        mean = weight * mean + (1 - weight) * loss
+        smoothed.append(mean / (1 - weight**count))
+    return smoothed
+
+
+def _first_word(session: TrainingSession) -> str:
+    """A prompt for the command that the summary shows: the held-out text's own first words."""
+    ids = session.trainer.dataset.tokens("val")[:200].tolist()
+    lines = session.tokenizer.decode(ids).splitlines()
+    speakers = [line for line in lines[1:] if line.endswith(":") and len(line) < 30]
+    words = " ".join(lines).split()
+    return speakers[0] if speakers else (words[1] if len(words) > 1 else "")

@@ -1,0 +1,354 @@
+"""From a corpus to a run folder: what `toolkit train` and `toolkit.train` do, as one session.
+
+The parts below (corpora, tokenizers, data, models, training) know nothing of run folders; this
+module joins them. It prints nothing: `TrainingSession.events()` yields what happens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import toolkit
+from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
+from toolkit.data import TokenDataset
+from toolkit.errors import RunError, ToolkitError, UsageError
+from toolkit.generation import Generator
+from toolkit.home import toolkit_home
+from toolkit.models import LanguageModel, create_model, save_pretrained
+from toolkit.models.config import DEFAULT_PRESET, flag
+from toolkit.run import (
+    CHECKPOINT_FOLDER,
+    END_OF_TEXT,
+    SAMPLES_FILE,
+    Run,
+    RunInfo,
+    create_run,
+    find_run,
+    new_run_folder,
+)
+from toolkit.tokenizers import Tokenizer, load_tokenizer
+from toolkit.tokenizers.registry import find_tokenizer_class
+from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
+
+DEFAULT_TOKENIZER = "bpe"
+DEFAULT_MODEL = "gpt"
+SAMPLE_TOKENS = 100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training options that suit a model's size; every one can be set alone.
+
+    The numbers for "micro" were measured on 2 CPU cores: the default corpus, in about 75 s.
+    """
+
+    batch_size: int
+    learning_rate: float
+    max_steps: int
+    eval_every: int
+
+
+RECIPES: dict[str, Recipe] = {
+    "nano": Recipe(batch_size=16, learning_rate=3e-3, max_steps=600, eval_every=100),
+    "micro": Recipe(batch_size=16, learning_rate=2e-3, max_steps=800, eval_every=200),
+    "mini": Recipe(batch_size=64, learning_rate=1e-3, max_steps=5000, eval_every=250),
+    "small": Recipe(batch_size=12, learning_rate=6e-4, max_steps=20000, eval_every=500),
+    "medium": Recipe(batch_size=8, learning_rate=3e-4, max_steps=50000, eval_every=1000),
+}
+
+
+def default_size(device: str) -> str:
+    """The size that trains in a minute or two on this kind of device."""
+    return "micro" if device == "cpu" else "mini"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Something that was done before training, for a display: "tokenizer", "bpe:4096, 2.1 s"."""
+
+    name: str
+    detail: str
+
+
+class TrainingSession:
+    """A run that is being made or continued.
+
+    `TrainingSession.start(...)` or `.resume(...)`, then iterate over `events()`; afterwards
+    `run` is the finished (or interrupted) run.
+    """
+
+    def __init__(self, run: Run, tokenizer: Tokenizer, trainer: Trainer) -> None:
+        self.run = run
+        self.tokenizer = tokenizer
+        self.trainer = trainer
+
+    @property
+    def model(self) -> LanguageModel:
+        return self.trainer.model
+
+    @classmethod
+    def start(
+        cls,
+        corpus: str | Corpus = DEFAULT_CORPUS,
+        tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+        *,
+        model: str = DEFAULT_MODEL,
+        preset: str | None = None,
+        size: str | None = None,
+        out: str | Path | None = None,
+        held_out: float = 0.1,
+        tokenizer_options: Mapping[str, Any] | None = None,
+        on_stage: Callable[[Stage], None] | None = None,
+        on_progress: Callable[[str, int, int | None], None] | None = None,
+        **options: Any,
+    ) -> TrainingSession:
+        """Load or train what is needed and make the run folder.
+
+        `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
+        the model's configuration (n_layer, n_embd, dropout, …).
+
+        Raises:
+            ToolkitError: whatever is wrong with any of the parts, before training starts.
+        """
+        stage = on_stage or (lambda stage: None)
+        report = on_progress or (lambda name, done, total: None)
+        train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
+        train_options = {k: v for k, v in options.items() if k in train_fields}
+        model_options = {k: v for k, v in options.items() if k not in train_fields}
+        device = resolve_device(train_options.get("device", "auto"))
+        recipe_name = size or default_size(device.type)
+        config = _train_config(recipe_name, train_options)
+        # A first model of one token: every wrong name or shape is refused before any work starts.
+        _check_model(model, preset, recipe_name, model_options)
+
+        if isinstance(corpus, str):
+            corpus = load_corpus(corpus, on_progress=lambda d, t: report("corpus", d, t))
+        stage(Stage("corpus", f"{corpus.name}, {corpus.num_chars:,} characters"))
+        spec = tokenizer if isinstance(tokenizer, str) else tokenizer.name
+        if isinstance(tokenizer, str):
+            tokenizer = make_tokenizer(tokenizer, corpus, held_out, **(tokenizer_options or {}))
+        stage(Stage("tokenizer", f"{spec}, {tokenizer.vocab_size:,} tokens"))
+        dataset = TokenDataset.cached(
+            corpus,
+            tokenizer,
+            toolkit_home() / "tokens",
+            held_out=held_out,
+            on_progress=lambda done, total: report("tokens", done, total),
+        )
+        stage(
+            Stage(
+                "tokens",
+                f"{dataset.num_tokens('train'):,} to train on, "
+                f"{dataset.num_tokens('val'):,} held out",
+            )
+        )
+        language_model = _create_model(
+            model, tokenizer.vocab_size, preset, recipe_name, config.seed, model_options
+        )
+        folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
+        info = RunInfo(
+            status="running",
+            corpus={
+                "name": corpus.name,
+                "sha256": corpus.sha256,
+                "num_chars": corpus.num_chars,
+                "num_bytes": corpus.num_bytes,
+                "held_out": held_out,
+                "tokens": str(dataset.folder),
+            },
+            tokenizer={
+                "spec": spec,
+                "name": tokenizer.name,
+                "vocab_size": tokenizer.vocab_size,
+                "fingerprint": tokenizer.fingerprint(),
+            },
+            model={
+                "name": model,
+                "preset": preset or (DEFAULT_PRESET if model == "gpt" else None),
+                "size": recipe_name,
+                "num_params": language_model.num_params(),
+                "config": dataclasses.asdict(language_model.config),
+            },
+            training=dataclasses.asdict(config),
+            device=str(device),
+            versions={
+                "toolkit": toolkit.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            },
+        )
+        run = create_run(folder, info, tokenizer, language_model.block_size)
+        stage(Stage("model", f"{model}, {language_model.num_params():,} parameters, on {device}"))
+        return cls._with_trainer(run, tokenizer, language_model, dataset, config)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path | None = None,
+        *,
+        on_stage: Callable[[Stage], None] | None = None,
+        **changes: Any,
+    ) -> TrainingSession:
+        """Continue an interrupted run; `changes` may extend `max_steps` or `max_time`.
+
+        Raises:
+            RunError: no such run, no checkpoint, or its token files are gone.
+            UsageError: a change to something that is fixed once training has begun.
+        """
+        stage = on_stage or (lambda stage: None)
+        run = Run.open(path)
+        if not (run.folder / CHECKPOINT_FOLDER).exists():
+            raise RunError(
+                f"{run.folder} has no checkpoint to resume from. Start again with: toolkit train"
+            )
+        for name in changes:
+            if name not in RESUMABLE:
+                raise UsageError(
+                    f"{flag(name)} cannot change when a run is resumed; only "
+                    f"{', '.join(flag(field) for field in RESUMABLE)} can. Start a new run instead."
+                )
+        config = TrainConfig(**{**run.info.training, **changes})
+        tokenizer = run.tokenizer
+        dataset = _reopen_tokens(run, tokenizer)
+        options = dict(run.info.model["config"])
+        vocab_size = options.pop("vocab_size")
+        model = _create_model(
+            run.info.model["name"], vocab_size, None, None, config.seed, options
+        )
+        session = cls._with_trainer(run, tokenizer, model, dataset, config)
+        session.trainer.load_checkpoint()
+        run.update(status="running", training=dataclasses.asdict(config))
+        stage(Stage("resume", f"{run.folder} at step {session.trainer.step:,}"))
+        return session
+
+    @classmethod
+    def _with_trainer(
+        cls,
+        run: Run,
+        tokenizer: Tokenizer,
+        model: LanguageModel,
+        dataset: TokenDataset,
+        config: TrainConfig,
+    ) -> TrainingSession:
+        eos = tokenizer.special_tokens.get(END_OF_TEXT)
+
+        def save_best(best: LanguageModel, *_: Any) -> None:
+            save_pretrained(best, run.folder, eos_token_id=eos)
+
+        def sample(current: LanguageModel) -> str:
+            generator = Generator(current, tokenizer)
+            # Prompted by nothing, with a fixed seed: samples of different steps are comparable.
+            return generator.generate("", max_new_tokens=SAMPLE_TOKENS, seed=config.seed).text
+
+        trainer = Trainer(
+            model, dataset, config, folder=run.folder, sample=sample, save_best=save_best
+        )
+        return cls(run, tokenizer, trainer)
+
+    def events(self) -> Iterator[Event]:
+        """Train; yields the trainer's events and keeps run.json and samples.txt up to date.
+
+        Raises:
+            TrainingError: the loss is not a number; the last good checkpoint is kept.
+        """
+        try:
+            for event in self.trainer.run():
+                if isinstance(event, Sampled):
+                    with (self.run.folder / SAMPLES_FILE).open("a", encoding="utf-8") as file:
+                        file.write(f"--- step {event.step}\n{event.text}\n\n")
+                elif isinstance(event, Finished):
+                    status = "interrupted" if event.result.interrupted else "finished"
+                    self.run.update(status=status, result=dataclasses.asdict(event.result))
+                yield event
+        except ToolkitError as error:
+            self.run.update(status="failed", result={**self.run.info.result, "error": str(error)})
+            raise
+
+
+RESUMABLE = ("max_steps", "max_time", "device")
+
+
+def train(
+    corpus: str | Corpus = DEFAULT_CORPUS,
+    tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a model and return its run; `options` as for `TrainingSession.start`.
+
+    Raises:
+        ToolkitError: see `TrainingSession.start` and `.events`.
+    """
+    return _finish(TrainingSession.start(corpus, tokenizer, **options), on_event)
+
+
+def resume(
+    path: str | Path | None = None,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **changes: Any,
+) -> Run:
+    """Continue an interrupted run to its end and return it."""
+    return _finish(TrainingSession.resume(path, **changes), on_event)
+
+
+def make_tokenizer(
+    spec: str, corpus: Corpus, held_out: float = 0.1, **options: Any
+) -> Tokenizer:
+    """The tokenizer that `spec` names, trained for `corpus` where it needs training.
+
+    A tokenizer that can encode every text learns from the training part alone. One with a closed
+    vocabulary (char, word) has to know the whole text, or the held-out part could not be encoded.
+    """
+    kind = spec.partition(":")[0]
+    texts: Iterable[str] = corpus
+    try:
+        closed = find_tokenizer_class(kind).closed_vocabulary
+    except UsageError:
+        closed = False  # a path or another kind of spec: load_tokenizer knows, or says what is wrong
+    if not closed and held_out > 0:
+        texts = corpus.split(held_out)[0]
+    if kind == "bpe" and corpus.num_documents > 1:
+        options.setdefault("special_tokens", (END_OF_TEXT,))
+    return load_tokenizer(spec, texts, **options)
+
+
+def _finish(session: TrainingSession, on_event: Callable[[Event], None] | None) -> Run:
+    for event in session.events():
+        if on_event is not None:
+            on_event(event)
+    return session.run
+
+
+def _train_config(size: str, options: Mapping[str, Any]) -> TrainConfig:
+    recipe = dataclasses.asdict(RECIPES[size]) if size in RECIPES else {}
+    if options.get("max_time") is not None and "max_steps" not in options:
+        recipe["max_steps"] = None
+    return TrainConfig(**{**recipe, **options})
+
+
+def _create_model(
+    name: str,
+    vocab_size: int,
+    preset: str | None,
+    size: str | None,
+    seed: int,
+    options: Mapping[str, Any],
+) -> LanguageModel:
+    return create_model(name, vocab_size, preset=preset, size=size, seed=seed, **options)
+
+
+def _reopen_tokens(run: Run, tokenizer: Tokenizer) -> TokenDataset:
+    try:
+        return TokenDataset.open(Path(run.info.corpus["tokens"]))
+    except RunError:
+        pass
+    raise NotImplementedError
