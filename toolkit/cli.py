@@ -285,7 +285,7 @@ def generate(
 ) -> None:
     """Continue a prompt with a trained model; the text streams as it is made."""
     from toolkit import console
-    from toolkit.generation import Generator
+    from toolkit.generation import Generator, fresh_seed, sample_seed
     from toolkit.run import Run
     from toolkit.training import resolve_device
 
@@ -306,17 +306,18 @@ def generate(
     if verbose:
         console.notice(f"{opened.folder}, {opened.model.num_params():,} parameters")
     if json:
-        samples = generator.generate_samples(prompt, num_samples=num_samples, seed=seed, **options)
+        samples = generator.generate_samples(prompt, num_samples, seed=seed, **options)
         rows = [console.completion_to_json(sample) for sample in samples]
         console.print_json({"run": str(opened.folder), "samples": rows})
         return
     if seed is None:
-        seed = generator.fresh_seed()
+        seed = fresh_seed()
     for number in range(num_samples):
+        pieces = generator.stream(prompt, seed=sample_seed(seed, number), **options)
         if number:
-            console.out().rule(style="dim")
-        pieces = generator.stream(prompt, seed=generator.sample_seed(seed, number), **options)
-        console.print_generation(prompt, pieces)
+            console.print_rule()
+        console.print_prompt(prompt)
+        console.print_pieces(pieces)
     if verbose:
         console.notice(f"seed {seed}")
 
@@ -359,19 +360,20 @@ def vocab_stats(
     from toolkit.tokenizers import load_tokenizer
     from toolkit.tokenizers import vocab_growth as measure_growth
     from toolkit.tokenizers import vocab_stats as measure
+    from toolkit.tokenizers.registry import needs_corpus
 
     with console.progress("reading", quiet) as show:
         text = load_corpus(
             corpus, encoding=encoding, errors=errors, text_field=text_field, on_progress=show
         )
     seen, kept = text.split(held_out)
-    with console.progress("training the tokenizer", quiet):
-        made = load_tokenizer(tokenizer, seen, **({"unknown": unknown} if unknown else {}))
-    with console.progress("counting", quiet):
-        stats = measure(made, seen, kept, top=top)
-        growth = measure_growth(seen, made, every=every) if made.name == "bpe" else None
+    options = {"unknown": unknown} if unknown else {}
+    made = load_tokenizer(tokenizer, seen if needs_corpus(tokenizer) else None, **options)
+    stats = measure(made, seen, kept, top=top)
+    growth = measure_growth(seen, made, every=every) if made.name == "bpe" else None
     if json:
-        console.print_json({"tokenizer": tokenizer, "corpus": text.name, "stats": stats})
+        report = {"tokenizer": tokenizer, "corpus": text.name, "stats": stats, "growth": growth}
+        console.print_json(report)
     else:
         console.print_vocab_stats(f"{tokenizer} on {text.name}", stats, growth)
 
@@ -412,7 +414,7 @@ def tokenize(
     """Show how a text falls into tokens, with ids and bytes."""
     from toolkit import console
     from toolkit.corpora import load_corpus
-    from toolkit.run import Run, find_run
+    from toolkit.run import Run
     from toolkit.tokenizers import load_tokenizer
     from toolkit.tokenizers.registry import needs_corpus
 
@@ -443,7 +445,6 @@ def tokenize(
         console.print_json({"tokenizer": made.name, "count": len(ids), "tokens": tokens})
     else:
         console.print_tokens(made, ids)
-    _ = find_run
 
 
 def _has_run() -> bool:

@@ -298,6 +298,11 @@ def print_prompt(prompt: str) -> None:
     out().print(Text(prompt, style=_PROMPT_STYLE), end="")
 
 
+def print_rule() -> None:
+    """A line between two samples."""
+    out().rule(style="dim")
+
+
 def print_pieces(pieces: Iterator[str]) -> None:
     """Text as it comes, unstyled and unwrapped, then a newline."""
     for piece in pieces:

@@ -57,6 +57,10 @@ class RunError(ToolkitError):
     """A run folder, checkpoint or token file that is missing, broken or too new."""
 
 
+class ModelError(ToolkitError):
+    """A model that computes what is no number."""
+
+
 class TrainingError(ToolkitError):
     """Training cannot go on: the loss is not a number, or a checkpoint cannot be written."""
 

@@ -17,11 +17,17 @@ import torch
 
 import toolkit
 from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
-from toolkit.data import TokenDataset
+from toolkit.data import TokenDataset, require_length
 from toolkit.errors import RunError, ToolkitError, UsageError
 from toolkit.generation import Generator
 from toolkit.home import toolkit_home
-from toolkit.models import LanguageModel, create_model, save_pretrained
+from toolkit.models import (
+    LanguageModel,
+    build_model,
+    create_model,
+    make_config,
+    save_pretrained,
+)
 from toolkit.models.config import DEFAULT_PRESET, flag
 from toolkit.run import (
     CHECKPOINT_FOLDER,
@@ -33,8 +39,9 @@ from toolkit.run import (
     find_run,
     new_run_folder,
 )
+from toolkit.models.registry import find_model
 from toolkit.tokenizers import Tokenizer, load_tokenizer
-from toolkit.tokenizers.registry import find_tokenizer_class
+from toolkit.tokenizers.registry import needs_corpus, spec_class
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
 
 DEFAULT_TOKENIZER = "bpe"
@@ -125,9 +132,10 @@ class TrainingSession:
         device = resolve_device(train_options.get("device", "auto"))
         recipe_name = size or default_size(device.type)
         config = _train_config(recipe_name, train_options)
-        # A first model of one token: every wrong name or shape is refused before any work starts.
-        _check_model(model, preset, recipe_name, model_options)
+        # With any number of tokens: a wrong name or shape is refused before work begins.
+        make_config(model, 1, preset=preset, size=recipe_name, **model_options)
 
+        spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
         if isinstance(corpus, str):
             corpus = load_corpus(corpus, on_progress=lambda d, t: report("corpus", d, t))
         stage(Stage("corpus", f"{corpus.name}, {corpus.num_chars:,} characters"))
@@ -149,14 +157,21 @@ class TrainingSession:
                 f"{dataset.num_tokens('val'):,} held out",
             )
         )
-        language_model = _create_model(
-            model, tokenizer.vocab_size, preset, recipe_name, config.seed, model_options
+        language_model = create_model(
+            model,
+            tokenizer.vocab_size,
+            preset=preset,
+            size=recipe_name,
+            seed=config.seed,
+            **model_options,
         )
+        require_length(dataset, "train", language_model.block_size)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
             status="running",
             corpus={
                 "name": corpus.name,
+                "spec": spec_of_corpus,
                 "sha256": corpus.sha256,
                 "num_chars": corpus.num_chars,
                 "num_bytes": corpus.num_bytes,
@@ -217,11 +232,8 @@ class TrainingSession:
         config = TrainConfig(**{**run.info.training, **changes})
         tokenizer = run.tokenizer
         dataset = _reopen_tokens(run, tokenizer)
-        options = dict(run.info.model["config"])
-        vocab_size = options.pop("vocab_size")
-        model = _create_model(
-            run.info.model["name"], vocab_size, None, None, config.seed, options
-        )
+        # The weights come from the checkpoint: how the model starts does not matter.
+        model = build_model(find_model(run.info.model["name"]).config_class(**run.info.model["config"]))
         session = cls._with_trainer(run, tokenizer, model, dataset, config)
         session.trainer.load_checkpoint()
         run.update(status="running", training=dataclasses.asdict(config))
@@ -308,15 +320,11 @@ def make_tokenizer(
     A tokenizer that can encode every text learns from the training part alone. One with a closed
     vocabulary (char, word) has to know the whole text, or the held-out part could not be encoded.
     """
-    kind = spec.partition(":")[0]
-    texts: Iterable[str] = corpus
-    try:
-        closed = find_tokenizer_class(kind).closed_vocabulary
-    except UsageError:
-        closed = False  # a path or another kind of spec: load_tokenizer knows, or says what is wrong
-    if not closed and held_out > 0:
-        texts = corpus.split(held_out)[0]
-    if kind == "bpe" and corpus.num_documents > 1:
+    if not needs_corpus(spec):
+        return load_tokenizer(spec, **options)
+    kind = spec_class(spec)
+    texts = corpus if kind.closed_vocabulary or not held_out else corpus.split(held_out)[0]
+    if kind.name == "bpe" and corpus.num_documents > 1:
         options.setdefault("special_tokens", (END_OF_TEXT,))
     return load_tokenizer(spec, texts, **options)
 
@@ -335,20 +343,26 @@ def _train_config(size: str, options: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{**recipe, **options})
 
 
-def _create_model(
-    name: str,
-    vocab_size: int,
-    preset: str | None,
-    size: str | None,
-    seed: int,
-    options: Mapping[str, Any],
-) -> LanguageModel:
-    return create_model(name, vocab_size, preset=preset, size=size, seed=seed, **options)
-
-
 def _reopen_tokens(run: Run, tokenizer: Tokenizer) -> TokenDataset:
+    """The token files that a run was trained on, built again if they are gone."""
+    recorded = run.info.corpus
+    folder = Path(recorded["tokens"])
     try:
-        return TokenDataset.open(Path(run.info.corpus["tokens"]))
+        return TokenDataset.open(folder)
     except RunError:
         pass
-    raise NotImplementedError
+    try:
+        corpus = load_corpus(recorded["spec"])
+    except ToolkitError as error:
+        raise RunError(
+            f"The token files of {run.folder} are gone ({folder}), and its corpus "
+            f"'{recorded['spec']}' cannot be read again: {error}"
+        ) from error
+    if corpus.sha256 != recorded["sha256"]:
+        raise RunError(
+            f"The corpus '{recorded['spec']}' has changed since {run.folder} was started, so the "
+            "run cannot go on as it began. Restore the text, or start a new run."
+        )
+    return TokenDataset.cached(
+        corpus, tokenizer, folder.parent, held_out=recorded["held_out"]
+    )

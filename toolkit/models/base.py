@@ -1,13 +1,22 @@
-"""What every model is: ids in, logits and maybe a loss out."""
+"""What every model is: ids in, logits and maybe a loss out.
+
+The contract (`LanguageModel`), its result (`LMOutput`), and the two things that every model does
+in the same way: checking what it is given, and the loss.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toolkit.errors import UsageError
 from toolkit.models.config import ModelConfig
+
+IGNORE_INDEX = -100
 
 
 class LMOutput(NamedTuple):
@@ -15,7 +24,8 @@ class LMOutput(NamedTuple):
 
     Attributes:
         logits: (B, T, V), in the dtype of the computation.
-        loss: the mean cross-entropy in nats over all targets, a scalar; None without targets.
+        loss: the mean cross-entropy in nats over all targets, a float32 scalar; None without
+            targets.
     """
 
     logits: Tensor
@@ -28,6 +38,10 @@ class LanguageModel(nn.Module, ABC):
     Attributes:
         name: the registry name ("bigram", "gpt", …).
         config: the frozen dataclass that it was built from.
+
+    A subclass takes `(config, generator=None, *, init=True)`: it draws its weights on the CPU
+    from `generator` (None: a new one with seed 0, so that equal configs give equal models), or
+    leaves them unset with `init=False`, for a caller that loads them next.
     """
 
     name: ClassVar[str]
@@ -38,12 +52,25 @@ class LanguageModel(nn.Module, ABC):
         """Logits (B, T, V) for ids (B, T); with targets (B, T) the mean loss too.
 
         A target of -100 does not count.
+
+        Raises:
+            UsageError: another shape or dtype, T above `block_size`, or (noticed on the CPU, where
+                looking is free) an id outside the vocabulary.
         """
+
+    if TYPE_CHECKING:  # torch types a module's call as Any
+
+        def __call__(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput: ...
 
     @property
     def block_size(self) -> int:
         """The longest T that `forward` takes."""
         return self.config.block_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def num_params(self) -> int:
         """How many numbers are learned; a tied matrix counts once."""
@@ -53,3 +80,62 @@ class LanguageModel(nn.Module, ABC):
     def flops_per_token(self) -> int:
         """Floating-point operations of forward and backward for one token at full context
         (Kaplan et al. 2020 for the matrices, plus attention as in PaLM's appendix B)."""
+
+    def check_inputs(self, ids: Tensor, targets: Tensor | None) -> None:
+        """Raise UsageError where `forward` could not work, or would work on something else."""
+        _check_ids("ids", ids)
+        _, t = ids.shape  # (B, T)
+        if t > self.block_size:
+            raise UsageError(
+                f"{t} tokens are longer than the model's context of {self.block_size} "
+                "(--block-size); give it the last ones only."
+            )
+        self._check_range("ids", ids)
+        if targets is not None:
+            _check_ids("targets", targets)
+            if targets.shape != ids.shape:
+                raise UsageError(
+                    f"targets have shape {tuple(targets.shape)}, ids {tuple(ids.shape)}; "
+                    "there is one target for each id."
+                )
+            self._check_range("targets", targets)
+
+    def _check_range(self, what: str, ids: Tensor) -> None:
+        # Only on the CPU: elsewhere reading the values would wait for the device at every step.
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        lowest, highest = (int(value) for value in ids.aminmax())
+        if what == "targets" and lowest == IGNORE_INDEX:
+            lowest = int(torch.where(ids == IGNORE_INDEX, 0, ids).min())
+        if lowest < 0 or highest >= self.config.vocab_size:
+            wrong = lowest if lowest < 0 else highest
+            raise UsageError(
+                f"{what} hold {wrong}, which is no token: this model's are "
+                f"0 … {self.config.vocab_size - 1}."
+            )
+
+
+def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy in nats, a float32 scalar: −mean log softmax(logits)[target].
+
+    Args:
+        logits: (B, T, V).
+        targets: (B, T); -100 does not count. Where none counts the mean is over nothing: nan.
+    """
+    # In half precision the sum over V terms would lose digits; for float32 this copies nothing.
+    flat_logits = logits.float().view(-1, logits.size(-1))  # (B·T, V)
+    flat_targets = targets.long().view(-1)  # (B·T)
+    return F.cross_entropy(flat_logits, flat_targets, ignore_index=IGNORE_INDEX)
+
+
+def _check_ids(what: str, ids: Tensor) -> None:
+    if not isinstance(ids, Tensor):
+        raise UsageError(f"{what} must be a tensor of shape (B, T), not {type(ids).__name__}.")
+    if ids.dim() != 2 or 0 in ids.shape:
+        raise UsageError(f"{what} must have shape (B, T), both at least 1; got {tuple(ids.shape)}.")
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise UsageError(f"{what} must be int64 or int32, not {_dtype_name(ids)}.")
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

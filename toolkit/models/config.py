@@ -1,110 +1,28 @@
 """Model configurations: frozen dataclasses, the presets and sizes, and every check of a shape.
 
-`make_config` turns what a user gives (a model's name, a preset, a size, single fields) into one
-checked dataclass. Messages name the command line's flags, because that is where most people set
-them: `n_embd` is `--n-embd`.
+`GPTConfig.make(...)` turns what a user gives (a preset, a size, single fields) into one checked
+dataclass. Messages name the command line's flags, because that is where most people set them:
+`n_embd` is `--n-embd`. Nothing here needs torch, so that listing names stays quick.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from toolkit.errors import UnknownNameError, UsageError
 
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What every model has.
-
-    Attributes:
-        vocab_size: V, the number of token ids.
-        block_size: the longest context T in tokens.
-    """
-
-    vocab_size: int
-    block_size: int = 128
-
-    def __post_init__(self) -> None:
-        require_positive(self, "vocab_size", "block_size")
-
-
-@dataclass(frozen=True)
-class BigramConfig(ModelConfig):
-    """A bigram table: V × V logits, one row for each current token."""
-
-
-@dataclass(frozen=True)
-class GPTConfig(ModelConfig):
-    """A decoder-only transformer, configurable in its parts.
-
-    Attributes:
-        n_layer: blocks.
-        n_head: query heads in each block.
-        n_kv_head: key/value heads (grouped-query attention); 0 means as many as `n_head`.
-        n_embd: C, channels of the residual stream.
-        head_dim: D, channels of a head; 0 means n_embd / n_head.
-        n_inner: hidden channels of the MLP; 0 means the preset's usual ratio
-            (4 · n_embd for "gelu"; 8/3 · n_embd rounded up to a multiple of 32 for "swiglu").
-        norm: "layernorm" or "rmsnorm".
-        position: "learned" (an embedding for each position) or "rotary".
-        qk_norm: RMS-normalise queries and keys in each head.
-        mlp: "gelu" (tanh approximation, as GPT-2) or "swiglu".
-        bias: biases in linear layers and layer norms.
-        tie_embeddings: the output head is the token embedding.
-        dropout: probability, of embeddings, attention weights and each part's output.
-        norm_eps: added to the variance under the root.
-        rope_theta: the base of the rotary frequencies.
-    """
-
-    n_layer: int = 4
-    n_head: int = 4
-    n_kv_head: int = 0
-    n_embd: int = 128
-    head_dim: int = 0
-    n_inner: int = 0
-    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
-    position: Literal["learned", "rotary"] = "rotary"
-    qk_norm: bool = True
-    mlp: Literal["gelu", "swiglu"] = "swiglu"
-    bias: bool = False
-    tie_embeddings: bool = True
-    dropout: float = 0.0
-    norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "n_layer", "n_head", "n_embd")
-        for field in ("n_kv_head", "head_dim", "n_inner"):
-            if getattr(self, field) < 0:
-                raise UsageError(f"{flag(field)} {getattr(self, field)} must not be negative")
-        if self.head_dim == 0:
-            require_divisible(self, "n_embd", "n_head")
-            object.__setattr__(self, "head_dim", self.n_embd // self.n_head)
-        if self.n_kv_head == 0:
-            object.__setattr__(self, "n_kv_head", self.n_head)
-        require_divisible(self, "n_head", "n_kv_head")
-        if self.n_inner == 0:
-            object.__setattr__(self, "n_inner", _usual_inner(self.mlp, self.n_embd))
-        if self.position == "rotary" and self.head_dim % 2:
-            raise UsageError(
-                f"--head-dim {self.head_dim} must be even for rotary positions "
-                f"(--n-embd {self.n_embd} / --n-head {self.n_head})"
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise UsageError(f"--dropout {self.dropout} must be at least 0 and below 1")
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise UnknownNameError(field, str(getattr(self, field)), choices)
-
-
-_CHOICES = {
-    "norm": ("layernorm", "rmsnorm"),
-    "position": ("learned", "rotary"),
-    "mlp": ("gelu", "swiglu"),
+SIZES: dict[str, dict[str, int]] = {
+    "nano": {"n_layer": 2, "n_head": 2, "n_embd": 64, "block_size": 64},
+    "micro": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 128},
+    "mini": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256},
+    "small": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024},
+    "medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024, "block_size": 1024},
 }
+DEFAULT_SIZE = "micro"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": {
@@ -128,35 +46,175 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 DEFAULT_PRESET = "modern"
 
-SIZES: dict[str, dict[str, int]] = {
-    "nano": {"n_layer": 2, "n_head": 2, "n_embd": 64, "block_size": 64},
-    "micro": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 128},
-    "mini": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256},
-    "small": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024},
-    "medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024, "block_size": 1024},
-}
 
+@dataclass(frozen=True)
+class ModelConfig:
+    """What every model has.
 
-def make_gpt_config(
-    vocab_size: int, *, preset: str = DEFAULT_PRESET, size: str = "micro", **overrides: Any
-) -> GPTConfig:
-    """A preset's parts, a size's numbers, then single fields, checked as a whole.
-
-    >>> make_gpt_config(100, preset="gpt2", size="nano", n_layer=3).n_layer
-    3
-
-    Raises:
-        UsageError: an unknown preset, size or field, or numbers that do not fit together.
+    Attributes:
+        name: the registry name of the model that this configures.
+        presets: named choices of parts; empty where a model has none.
+        default_preset: the preset that counts when none is named.
+        vocab_size: V, the number of token ids.
+        block_size: the longest context T in tokens.
     """
-    if preset not in PRESETS:
-        raise UnknownNameError("preset", preset, PRESETS)
-    if size not in SIZES:
-        raise UnknownNameError("size", size, SIZES)
-    fields = {field.name for field in dataclasses.fields(GPTConfig)}
-    for name in overrides:
-        if name not in fields:
-            raise UnknownNameError("option of model gpt", name, fields)
-    return GPTConfig(vocab_size=vocab_size, **{**PRESETS[preset], **SIZES[size], **overrides})
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    default_preset: ClassVar[str | None] = None
+
+    vocab_size: int
+    block_size: int = 128
+
+    def __post_init__(self) -> None:
+        require_positive(self, "vocab_size", "block_size")
+
+    @classmethod
+    def make(
+        cls,
+        vocab_size: int,
+        *,
+        preset: str | None = None,
+        size: str | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """A preset's parts, a size's numbers, then single fields, checked as a whole.
+
+        Of a size only those numbers count that the model has: a bigram table takes its
+        `block_size` and has no layers.
+
+        >>> GPTConfig.make(100, preset="gpt2", size="nano", n_layer=3).n_layer
+        3
+        >>> BigramConfig.make(100, size="nano")
+        BigramConfig(vocab_size=100, block_size=64)
+
+        Raises:
+            UsageError: an unknown preset or size, a field that this model does not have, or
+                numbers that do not fit together.
+        """
+        fields = cls.field_names()
+        for field in overrides:
+            if field not in fields:
+                options = [flag(name) for name in fields if name != "vocab_size"]
+                raise UnknownNameError(f"option of model {cls.name}", flag(field), options)
+        numbers = _find("size", SIZES, size or DEFAULT_SIZE)
+        numbers = {field: value for field, value in numbers.items() if field in fields}
+        return cls(vocab_size=vocab_size, **{**cls._parts(preset), **numbers, **overrides})
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """The fields in their order."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def _parts(cls, preset: str | None) -> Mapping[str, Any]:
+        if not cls.presets:
+            if preset is not None:
+                raise UsageError(f"Model {cls.name} has no presets; leave --preset {preset} out.")
+            return {}
+        return _find("preset", cls.presets, preset or cls.default_preset or "")
+
+
+@dataclass(frozen=True)
+class BigramConfig(ModelConfig):
+    """A bigram table: V × V logits, one row for each current token."""
+
+    name: ClassVar[str] = "bigram"
+    # 16,384² float32 numbers are 1 GiB; gradient and Adam's two moments make 4 GiB of it.
+    max_vocab_size: ClassVar[int] = 16_384
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vocab_size > self.max_vocab_size:
+            gigabytes = 4 * self.vocab_size**2 / 1e9
+            raise UsageError(
+                f"A bigram table for {self.vocab_size:,} tokens would take {gigabytes:.1f} GB; "
+                f"use a tokenizer with at most {self.max_vocab_size:,}, or --model gpt."
+            )
+
+
+@dataclass(frozen=True)
+class GPTConfig(ModelConfig):
+    """A decoder-only transformer, configurable in its parts.
+
+    The zeros that mean "the usual" are replaced by the number itself: a config that exists
+    holds every shape.
+
+    Attributes:
+        n_layer: blocks.
+        n_head: H, query heads in each block.
+        n_kv_head: key/value heads (grouped-query attention); 0 means as many as `n_head`.
+        n_embd: C, channels of the residual stream.
+        head_dim: D, channels of a head; 0 means n_embd / n_head.
+        n_inner: hidden channels of the MLP; 0 means the usual ratio
+            (4 · n_embd for "gelu"; 8/3 · n_embd rounded up to a multiple of 32 for "swiglu",
+            which has three matrices instead of two, so that both have about as many parameters).
+        norm: "layernorm" or "rmsnorm".
+        position: "learned" (an embedding for each position) or "rotary".
+        qk_norm: RMS-normalise queries and keys in each head.
+        mlp: "gelu" (tanh approximation, as GPT-2) or "swiglu".
+        bias: biases in linear layers and layer norms.
+        tie_embeddings: the output head is the token embedding.
+        dropout: probability, of embeddings, attention weights and each part's output.
+        norm_eps: added to the variance under the root.
+        rope_theta: the base of the rotary frequencies.
+    """
+
+    name: ClassVar[str] = "gpt"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    default_preset: ClassVar[str | None] = DEFAULT_PRESET
+
+    n_layer: int = 4
+    n_head: int = 4
+    n_kv_head: int = 0
+    n_embd: int = 128
+    head_dim: int = 0
+    n_inner: int = 0
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    position: Literal["learned", "rotary"] = "rotary"
+    qk_norm: bool = True
+    mlp: Literal["gelu", "swiglu"] = "swiglu"
+    bias: bool = False
+    tie_embeddings: bool = True
+    dropout: float = 0.0
+    norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice(self, "norm", ("layernorm", "rmsnorm"))
+        require_choice(self, "position", ("learned", "rotary"))
+        require_choice(self, "mlp", ("gelu", "swiglu"))
+        require_bool(self, "qk_norm", "bias", "tie_embeddings")
+        require_positive(self, "n_layer", "n_head", "n_embd")
+        self._fill_in_the_usual()
+        require_positive(self, "n_kv_head", "head_dim", "n_inner")
+        require_divisible(self, "n_head", "n_kv_head")
+        if self.position == "rotary" and self.head_dim % 2:
+            raise UsageError(
+                f"--head-dim {self.head_dim} must be even for rotary positions "
+                f"(--n-embd {self.n_embd}, --n-head {self.n_head})"
+            )
+        if not _is_number(self.dropout) or not 0.0 <= self.dropout < 1.0:
+            raise UsageError(f"--dropout {self.dropout} must be at least 0 and below 1")
+        for field in ("norm_eps", "rope_theta"):
+            value = getattr(self, field)
+            if not _is_number(value) or value <= 0:
+                raise UsageError(f"{flag(field)} {value} must be a number above 0")
+
+    def _fill_in_the_usual(self) -> None:
+        # Frozen dataclasses are set through object.__setattr__; this happens before anybody sees
+        # the config.
+        if self.head_dim == 0:
+            require_divisible(self, "n_embd", "n_head")
+            object.__setattr__(self, "head_dim", self.n_embd // self.n_head)
+        if self.n_kv_head == 0:
+            object.__setattr__(self, "n_kv_head", self.n_head)
+        if self.n_inner == 0:
+            usual = 4 * self.n_embd
+            if self.mlp == "swiglu":
+                usual = math.ceil(8 * self.n_embd / 3 / 32) * 32
+            object.__setattr__(self, "n_inner", usual)
 
 
 def flag(field: str) -> str:
@@ -179,7 +237,24 @@ def require_divisible(config: Any, field: str, by: str) -> None:
         raise UsageError(f"{flag(field)} {value} must be divisible by {flag(by)} {divisor}")
 
 
-def _usual_inner(mlp: str, n_embd: int) -> int:
-    if mlp == "gelu":
-        return 4 * n_embd
-    return -(-8 * n_embd // 3 // 32) * 32 if n_embd >= 12 else 4 * n_embd
+def require_choice(config: Any, field: str, choices: Iterable[str]) -> None:
+    """Raise UnknownNameError unless the field holds one of the names."""
+    if getattr(config, field) not in choices:
+        raise UnknownNameError(field, str(getattr(config, field)), choices)
+
+
+def require_bool(config: Any, *fields: str) -> None:
+    """Raise UsageError unless each field is True or False."""
+    for field in fields:
+        if not isinstance(getattr(config, field), bool):
+            raise UsageError(f"{flag(field)} {getattr(config, field)} must be true or false")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _find(kind: str, table: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    return table[name]

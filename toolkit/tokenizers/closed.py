@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from toolkit.errors import UnknownNameError, UsageError, VocabularyError
 from toolkit.tokenizers.base import TokenBatch, Tokenizer
+from toolkit.tokenizers.special import split_at_special
 
 UNK = "<unk>"
 UNKNOWN_POLICIES = ("error", "unk")
@@ -79,16 +80,14 @@ class ClosedVocabularyTokenizer(Tokenizer):
         """The piece number `index` of `text`, and the position of its first character."""
 
     def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
-        if self.unk_id is None or UNK not in allowed_special:
-            plain: list[int] = self._encode(text).tolist()
-            return plain
         ids: list[int] = []
         start = 0
-        for number, part in enumerate(text.split(UNK)):
-            if number > 0:
-                ids.append(self.unk_id)
+        for part, special_id in split_at_special(text, self.special_tokens, allowed_special):
             ids += self._encode(part, start=start).tolist()
-            start += len(part) + len(UNK)
+            start += len(part)
+            if special_id is not None:
+                ids.append(special_id)
+                start += len(UNK)
         return ids
 
     def encode_batch(self, texts: Sequence[str], *, num_threads: int | None = None) -> TokenBatch:

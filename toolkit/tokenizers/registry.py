@@ -76,11 +76,27 @@ def find_tokenizer_class(name: str) -> type[Tokenizer]:
     own_name = getattr(found, "name", None)
     if own_name != name and (own_name not in registered or registered[own_name] != name):
         raise UsageError(
-            f"{name} calls itself '{own_name}', and no tokenizer of that name is registered: a "
-            f"saved one could not be opened again. Set its `name` to '{name}', or register it "
-            f"under the entry point group {ENTRY_POINT_GROUP}."
+            f"{name} calls itself '{own_name}', a name that does not lead back to it: a saved one "
+            f"could not be opened again. Set its `name` to '{name}', or register it under the "
+            f"entry point group {ENTRY_POINT_GROUP}."
         )
     return found
+
+
+def class_of_spec(spec: str | Path) -> type[Tokenizer] | None:
+    """The class that `load_tokenizer(spec)` makes new; None where the spec opens what was made.
+
+    >>> class_of_spec("bpe:4k").__name__
+    'BPETokenizer'
+
+    Raises:
+        UsageError: the spec names no tokenizer, or a size that is none.
+    """
+    spec = os.fspath(spec)
+    if _opener(spec) is not None or _is_path(spec):
+        return None
+    kind, _ = _parse(spec)
+    return kind
 
 
 def needs_corpus(spec: str | Path) -> bool:
@@ -90,13 +106,22 @@ def needs_corpus(spec: str | Path) -> bool:
     (True, False, False)
 
     Raises:
-        UsageError: the spec names no tokenizer.
+        UsageError: the spec names no tokenizer, or a size that is none.
     """
-    spec = os.fspath(spec)
-    if _opener(spec) is not None or _is_path(spec):
-        return False
-    kind, _ = _parse(spec)
-    return _is_trained(kind)
+    kind = class_of_spec(spec)
+    return kind is not None and _is_trained(kind)
+
+
+def spec_class(spec: str) -> type[Tokenizer]:
+    """The class of a spec that names a kind of tokenizer, with or without a vocabulary size.
+
+    >>> spec_class("bpe:4k").__name__
+    'BPETokenizer'
+
+    Raises:
+        UsageError: the spec names none.
+    """
+    return _parse(spec)[0]
 
 
 def load_tokenizer(
@@ -224,7 +249,7 @@ def _is_path(spec: str) -> bool:
     """Whether a spec is a path: it has a separator, or is a folder and no tokenizer's name."""
     if "/" in spec or os.sep in spec or spec in (".", ".."):
         return True
-    return Path(spec).is_dir() and spec not in _registered()
+    return spec != "" and Path(spec).is_dir() and spec not in _registered()
 
 
 def _saved_folder(path: Path) -> Path:

@@ -77,9 +77,7 @@ class MergeStep(NamedTuple):
         return self.pair[0] + self.pair[1]
 
 
-def count_pretokens(
-    texts: Iterable[str], pattern: str | SplitPattern = "gpt2"
-) -> dict[bytes, int]:
+def count_pretokens(texts: Iterable[str], pattern: str | SplitPattern = "gpt2") -> dict[bytes, int]:
     """How often each pre-token occurs in `texts`, in order of first occurrence.
 
     >>> count_pretokens(["to be or not to be"])

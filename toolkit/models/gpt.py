@@ -1,0 +1,119 @@
+"""The decoder-only transformer, GPT: embeddings, a stack of blocks, a norm, a head.
+
+The order of GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"),
+in parts that its config chooses. The preset "gpt2" is GPT-2 itself; "modern" is Qwen3's layout
+(Yang et al. 2025, arXiv:2505.09388): RMSNorm, rotary positions, normalised queries and keys,
+grouped heads, a gated MLP. The parts are in `layers`, the way to and from Hugging Face's weights
+in `interop`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit.models.base import LanguageModel, LMOutput, next_token_loss
+from toolkit.models.config import GPTConfig
+from toolkit.models.layers import Block, RotaryEmbedding, embedding, linear, make_norm
+
+INIT_STD = 0.02
+POSITION_INIT_STD = 0.01
+
+
+class GPTModel(LanguageModel):
+    """A decoder-only transformer.
+
+    >>> model = GPTModel(GPTConfig.make(vocab_size=100, size="nano"))
+    >>> logits, loss = model(torch.tensor([[1, 2, 3]]), targets=torch.tensor([[2, 3, 4]]))
+    >>> logits.shape, abs(loss.item() - math.log(100)) < 0.1
+    (torch.Size([1, 3, 100]), True)
+
+    `pos_emb` is None with rotary positions, `rotary` without, and `head` is None where the head
+    is the token embedding (`tie_embeddings`): no number is in `state_dict()` twice.
+    """
+
+    name: ClassVar[str] = "gpt"
+    config: GPTConfig
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        generator: torch.Generator | None = None,
+        *,
+        init: bool = True,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        learned = config.position == "learned"
+        self.tok_emb = embedding(config.vocab_size, config.n_embd)
+        self.pos_emb = embedding(config.block_size, config.n_embd) if learned else None
+        self.rotary = (
+            None
+            if learned
+            else RotaryEmbedding(config.head_dim, config.block_size, config.rope_theta)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = make_norm(config)
+        self.head = None if config.tie_embeddings else linear(config.n_embd, config.vocab_size)
+        if init:
+            self.init_weights(generator or torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw all weights anew, as GPT-2 does, for every preset.
+
+        Matrices and embeddings are normal with deviation 0.02, position embeddings 0.01, biases
+        zero, norms one. The two matrices of a block that write into the residual stream get
+        0.02 / sqrt(2 · n_layer): the stream is a sum of 2 · n_layer such parts, and keeps its
+        variance however deep the model is (GPT-2 paper, section 2.3). Llama and Qwen train from
+        0.02 too.
+        """
+        residual_std = INIT_STD / math.sqrt(2 * self.config.n_layer)
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:  # the weight of a norm
+                parameter.fill_(1.0)
+            elif name.endswith((".attn.out.weight", ".mlp.down.weight")):
+                parameter.normal_(std=residual_std, generator=generator)
+            elif name == "pos_emb.weight":
+                parameter.normal_(std=POSITION_INIT_STD, generator=generator)
+            else:
+                parameter.normal_(std=INIT_STD, generator=generator)
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput:
+        self.check_inputs(ids, targets)
+        t = ids.size(1)
+        x = self.tok_emb(ids)  # (B, T, C)
+        if self.pos_emb is not None:
+            x = x + self.pos_emb.weight[:t]  # (B, T, C) + (T, C)
+        rotary = None if self.rotary is None else self.rotary(t)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, rotary)  # (B, T, C)
+        x = self.norm(x)
+        head = self.tok_emb if self.head is None else self.head
+        logits = F.linear(x, head.weight)  # (B, T, V)
+        return LMOutput(logits, None if targets is None else next_token_loss(logits, targets))
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations of forward and backward for one token at full context.
+
+        Each number of a matrix is multiplied and added once forwards and twice backwards: 6.
+        Each of the H·D channels of a layer's heads meets each of T positions twice (scores, and
+        their sum over the values): 12 · H·D·T. The tied head counts as a matrix; embeddings that
+        are only read, norms and the halving that a causal mask could save do not count
+        (Kaplan et al. 2020, arXiv:2001.08361; Chowdhery et al. 2022, arXiv:2204.02311, B).
+        """
+        config = self.config
+        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        in_matrices = sum(module.weight.numel() for module in linears)
+        if self.head is None:
+            in_matrices += self.tok_emb.weight.numel()
+        in_heads = config.n_layer * config.n_head * config.head_dim
+        return 6 * in_matrices + 12 * in_heads * config.block_size

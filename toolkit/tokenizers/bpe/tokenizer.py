@@ -1,0 +1,312 @@
+"""`BPETokenizer`: the parts of this folder as one tokenizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from toolkit.errors import UsageError, VocabularyError
+from toolkit.tokenizers.base import Tokenizer
+from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_bytes
+from toolkit.tokenizers.bpe.encoder import Encoder
+from toolkit.tokenizers.bpe.huggingface_files import make_tokenizer_json, read_huggingface
+from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, well_formed
+from toolkit.tokenizers.bpe.tiktoken_files import (
+    MAX_ID,
+    load_tiktoken_encoding,
+    read_rank_file,
+    vocabulary_of_ranks,
+    write_rank_file,
+)
+from toolkit.tokenizers.bpe.trainer import MergeStep, count_pretokens, iter_merges
+from toolkit.tokenizers.bpe.vocabulary import Pair, Vocabulary
+from toolkit.tokenizers.special import check_special_names, split_at_special
+
+if TYPE_CHECKING:
+    from tiktoken import Encoding
+
+NUM_BYTES = 256
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level byte pair encoding.
+
+    >>> tokenizer = BPETokenizer.train(["low lower lowest"], vocab_size=260)
+    >>> tokenizer.merges
+    [(b'l', b'o'), (b'lo', b'w'), (b' ', b'low'), (b' low', b'e')]
+    >>> tokenizer.encode("lowest")
+    [257, 101, 115, 116]
+    >>> tokenizer.decode([259, 115, 116])
+    ' lowest'
+
+    An id that nothing uses (tiktoken's encodings have some) stands for no bytes at all.
+    """
+
+    name = "bpe"
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        pattern: str | SplitPattern = "gpt2",
+        special_tokens: Mapping[str, int] | None = None,
+    ) -> None:
+        """A tokenizer from its parts.
+
+        Raises:
+            UsageError: a special token whose id is taken or cannot be an id, or a broken pattern.
+        """
+        special = dict(sorted((special_tokens or {}).items(), key=lambda item: item[1]))
+        check_special_names(special)
+        self._vocabulary = vocabulary
+        self._pattern = split_pattern(pattern)
+        self._special = special
+        self._vocab_size = max([len(vocabulary.tokens), *(i + 1 for i in special.values())])
+        self._bytes: dict[int, bytes] = {
+            token_id: token or b"" for token_id, token in enumerate(vocabulary.tokens)
+        }
+        taken: dict[int, str] = {}
+        for name, token_id in special.items():
+            if not 0 <= token_id <= MAX_ID:
+                raise UsageError(f"The special token {name!r} has the id {token_id}")
+            other = taken.get(token_id) or self._bytes.get(token_id)
+            if other:
+                raise UsageError(f"The id {token_id} stands for both {name!r} and {other!r}")
+            taken[token_id] = name
+        for token_id in range(len(vocabulary.tokens), self._vocab_size):
+            self._bytes[token_id] = b""
+        for token_id, name in taken.items():
+            self._bytes[token_id] = name.encode()
+
+    # -- making one -----------------------------------------------------------------------------
+
+    @classmethod
+    def train(  # type: ignore[override]  # the options have names here
+        cls,
+        texts: Iterable[str],
+        *,
+        vocab_size: int = 4096,
+        pattern: str | SplitPattern = "gpt2",
+        min_frequency: int = 0,
+        max_token_length: int | None = None,
+        special_tokens: Sequence[str] = (),
+        on_merge: Callable[[MergeStep], object] | None = None,
+    ) -> Self:
+        """Learn merges from `texts`.
+
+        The ids are the 256 bytes in order of their value, the merges in order of their rank, the
+        special tokens as given. Where the text has too few pairs, the vocabulary is smaller than
+        asked for.
+
+        Args:
+            texts: documents, read once.
+            vocab_size: V, bytes and special tokens included.
+            pattern: how text is split before merging: "gpt2", "cl100k", "o200k", "none", or a
+                regular expression.
+            min_frequency: pairs that occur less often are not merged.
+            max_token_length: no token grows longer than this, in bytes.
+            special_tokens: names such as "<|endoftext|>". Where the texts hold them, they are
+                plain text.
+            on_merge: called after each merge.
+
+        Raises:
+            UsageError: an option that cannot be.
+        """
+        names = check_special_names(special_tokens)
+        smallest = NUM_BYTES + len(names)
+        if vocab_size < smallest:
+            raise UsageError(
+                f"vocab_size {vocab_size} must be at least {smallest}: {NUM_BYTES} bytes and "
+                f"{len(names)} special tokens"
+            )
+        word_counts = count_pretokens(texts, pattern)
+        steps = iter_merges(
+            word_counts, min_frequency=min_frequency, max_token_length=max_token_length
+        )
+        tokens = [bytes([byte]) for byte in range(NUM_BYTES)]
+        merges: list[Pair] = []
+        for step in islice(steps, vocab_size - smallest):
+            tokens.append(step.token)
+            merges.append((step.left, step.right))
+            if on_merge is not None:
+                on_merge(step)
+        special = {name: token_id for token_id, name in enumerate(names, start=len(tokens))}
+        return cls(Vocabulary(tokens, merges), pattern, special)
+
+    @classmethod
+    def from_tiktoken(
+        cls,
+        encoding: Encoding | str | os.PathLike[str],
+        *,
+        pattern: str | SplitPattern | None = None,
+        special_tokens: Mapping[str, int] | Sequence[str] | None = None,
+    ) -> Self:
+        """A tokenizer that gives the ids of a tiktoken encoding.
+
+        Args:
+            encoding: a `tiktoken.Encoding`, the name of one ("cl100k_base"), or the path of a
+                `.tiktoken` rank file.
+            pattern: how to split; None is the encoding's own, for a rank file "cl100k".
+            special_tokens: names and ids, or names alone to be numbered after the last id; None
+                are the encoding's own, for a rank file none.
+
+        Raises:
+            UnknownNameError: tiktoken has no encoding of that name.
+            OfflineError: its ranks are not here and could not be downloaded.
+            RunError: a rank file that is missing or damaged.
+            UsageError: special tokens whose ids are taken, or a broken pattern.
+        """
+        if isinstance(encoding, os.PathLike) or _is_path(encoding):
+            vocabulary = read_rank_file(Path(encoding))
+            own_pattern = "cl100k"
+            own_special: Mapping[str, int] = {}
+        else:
+            if isinstance(encoding, str):
+                encoding = load_tiktoken_encoding(encoding)
+            vocabulary = vocabulary_of_ranks(encoding._mergeable_ranks)
+            own_pattern = encoding._pat_str
+            own_special = encoding._special_tokens
+        if special_tokens is None:
+            special = own_special
+        elif isinstance(special_tokens, Mapping):
+            special = special_tokens
+        else:
+            names = check_special_names(special_tokens)
+            special = {name: i for i, name in enumerate(names, start=len(vocabulary.tokens))}
+        return cls(vocabulary, own_pattern if pattern is None else pattern, special)
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], *, pattern: str | SplitPattern | None = None
+    ) -> Self:
+        """A tokenizer that gives the ids of Hugging Face's.
+
+        Hugging Face finds added tokens in every text; here they are special tokens, so allow them
+        all for the same result.
+
+        Args:
+            path: a `tokenizer.json`, a `vocab.json` with its `merges.txt` beside it, or a folder.
+            pattern: how to split, for a `vocab.json`, which does not say; None is "gpt2".
+
+        Raises:
+            RunError: a file is missing or damaged.
+            UsageError: it is not a byte-level BPE, or does more than this class can.
+        """
+        return cls(*read_huggingface(Path(path), pattern))
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return dict(self._special)
+
+    @property
+    def pattern(self) -> SplitPattern:
+        """How text is split."""
+        return self._pattern
+
+    @property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges, the first to be made first, as the bytes of left and right."""
+        return self._vocabulary.merges_as_bytes()
+
+    # -- encoding and decoding ------------------------------------------------------------------
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self._vocabulary, self._pattern)
+
+    def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
+        if not allowed_special:
+            split_at_special("", self._special, allowed_special)
+            return self._encoder.encode(well_formed(text))
+        ids: list[int] = []
+        for part, special_id in split_at_special(well_formed(text), self._special, allowed_special):
+            ids += self._encoder.encode(part)
+            if special_id is not None:
+                ids.append(special_id)
+        return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        token = self._bytes.get(token_id)
+        if token is None:
+            raise VocabularyError(
+                f"No token has the id {token_id}: the ids of this bpe tokenizer are "
+                f"0 to {self.vocab_size - 1}."
+            )
+        return token
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        listed: list[int] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        table = self._bytes
+        try:
+            return b"".join([table[token_id] for token_id in listed])
+        except (KeyError, TypeError):
+            # An id that there is not, or numbers of a kind that is no key, such as tensors.
+            return super().decode_bytes(listed)
+
+    # -- other formats --------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        vocabulary = self._vocabulary
+        return {
+            "pattern": self._pattern.regex,
+            "special_tokens": self._special,
+            "ignore_merges": vocabulary.ignore_merges,
+            "tokens": [
+                None if token is None else bytes_to_characters(token) for token in vocabulary.tokens
+            ],
+            # None: the ids are the ranks, as in tiktoken's files.
+            "merges": vocabulary.merges_as_text() if vocabulary.has_explicit_merges else None,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        tokens = [
+            None if token is None else characters_to_bytes(token) for token in state["tokens"]
+        ]
+        ids = {token: token_id for token_id, token in enumerate(state["tokens"])}
+        merges: list[Pair] | None = None
+        if state["merges"] is not None:
+            merges = []
+            for merge in state["merges"]:
+                left, right = merge.split(" ")
+                merges.append((ids[left], ids[right]))
+        vocabulary = Vocabulary(tokens, merges, ignore_merges=state["ignore_merges"])
+        return cls(vocabulary, split_pattern(state["pattern"]), state["special_tokens"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tables and caches are made again by whoever unpickles it.
+        return type(self).from_state, (self.state(),)
+
+    def to_huggingface(self) -> dict[str, Any] | None:
+        return make_tokenizer_json(self._vocabulary, self._pattern, self._special)
+
+    def save_tiktoken(self, path: str | os.PathLike[str]) -> None:
+        """Write a `.tiktoken` rank file: the ordinary tokens, without pattern and special tokens.
+
+        Raises:
+            UsageError: the merges are in another order than the ids; nothing is written.
+            ToolkitError: the file could not be written.
+        """
+        write_rank_file(self._vocabulary, Path(path))
+
+
+def _is_path(encoding: object) -> bool:
+    """Whether a string is the path of a rank file: names of encodings have no dots or slashes."""
+    if not isinstance(encoding, str):
+        return False
+    return (
+        encoding.endswith(".tiktoken")
+        or any(c in encoding for c in "/\\")
+        or (Path(encoding).is_file())
+    )

@@ -1,0 +1,88 @@
+"""What training does, as one checked dataclass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from toolkit.errors import UnknownNameError, UsageError
+from toolkit.models.config import flag
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of training; the model's own are in its configuration.
+
+    Attributes:
+        batch_size: sequences in a batch.
+        max_steps: optimizer steps; None with `max_time`: as many as fit.
+        max_time: seconds of training; None: no limit. The schedule follows whichever of the two
+            limits is nearer, so the learning rate reaches its end in time.
+        learning_rate: the highest, reached after the warm-up.
+        min_lr_ratio: the lowest at the end, as a share of the highest.
+        warmup_steps: steps of linear warm-up.
+        weight_decay: of matrices; norms, biases and embeddings have none.
+        beta1, beta2: AdamW's.
+        grad_clip: the largest norm of all gradients together; 0: no limit.
+        grad_accumulation: batches whose mean gradient makes one step.
+        eval_every: steps between evaluations of the whole validation part.
+        sample_every: steps between samples; 0: none.
+        checkpoint_every: steps between checkpoints; 0: only at the end.
+        early_stop: stop after so many evaluations without a better loss; 0: never.
+        log_every: steps between lines in metrics.jsonl.
+        seed: of weights, batches and dropout.
+        device: "auto" takes what there is: cuda, else mps, else cpu.
+        dtype: of the computation; weights are float32. "auto": bfloat16 on cuda, else float32.
+    """
+
+    batch_size: int = 32
+    max_steps: int | None = 1000
+    max_time: float | None = None
+    learning_rate: float = 1e-3
+    min_lr_ratio: float = 0.1
+    warmup_steps: int = 50
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    grad_clip: float = 1.0
+    grad_accumulation: int = 1
+    eval_every: int = 200
+    sample_every: int = 0
+    checkpoint_every: int = 500
+    early_stop: int = 0
+    log_every: int = 10
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        for field in ("batch_size", "grad_accumulation", "eval_every", "log_every"):
+            self._check(field, getattr(self, field) >= 1, "must be at least 1")
+        for field in ("sample_every", "checkpoint_every", "early_stop", "warmup_steps"):
+            self._check(field, getattr(self, field) >= 0, "must not be negative")
+        for field in ("learning_rate", "weight_decay", "grad_clip"):
+            self._check(field, math.isfinite(getattr(self, field)), "must be a finite number")
+        self._check("learning_rate", self.learning_rate > 0, "must be above 0")
+        self._check("weight_decay", self.weight_decay >= 0, "must not be negative")
+        self._check("grad_clip", self.grad_clip >= 0, "must not be negative")
+        self._check("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "must be from 0 to 1")
+        self._check("seed", 0 <= self.seed < 2**63, "must be at least 0 and below 2^63")
+        for field in ("beta1", "beta2"):
+            self._check(field, 0 <= getattr(self, field) < 1, "must be at least 0 and below 1")
+        if self.max_steps is not None:
+            self._check("max_steps", self.max_steps >= 1, "must be at least 1")
+        if self.max_time is not None:
+            self._check("max_time", self.max_time > 0, "must be above 0 seconds")
+        if self.max_steps is None and self.max_time is None:
+            raise UsageError("Training needs an end: give --max-steps or --max-time.")
+        if self.device not in DEVICES and not self.device.startswith("cuda:"):
+            raise UnknownNameError("device", self.device, DEVICES)
+        if self.dtype not in DTYPES:
+            raise UnknownNameError("dtype", self.dtype, DTYPES)
+
+    def _check(self, field: str, good: bool, message: str) -> None:
+        if not good:
+            raise UsageError(f"{flag(field)} {getattr(self, field)} {message}")

@@ -1,0 +1,100 @@
+"""What happens while training, for whoever listens: displays, logs, tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training ended.
+
+    Attributes:
+        steps: optimizer steps done.
+        best_val_loss, best_step: the lowest validation loss in nats a token, and when.
+        best_bits_per_byte: the same as bits per byte of text.
+        train_loss: a running mean at the end.
+        tokens: how many were trained on.
+        elapsed: seconds of training, over all parts of a resumed run.
+        interrupted: stopped from outside; it can be resumed.
+        early_stopped: stopped because the validation loss no longer fell.
+    """
+
+    steps: int
+    best_val_loss: float | None
+    best_step: int | None
+    best_bits_per_byte: float | None
+    train_loss: float | None
+    tokens: int
+    elapsed: float
+    interrupted: bool = False
+    early_stopped: bool = False
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step that was logged (every `log_every` steps). `eta` is in seconds."""
+
+    step: int
+    max_steps: int | None
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    tokens_per_second: float
+    elapsed: float
+    eta: float | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The validation part was measured, all of it."""
+
+    step: int
+    train_loss: float | None
+    val_loss: float
+    bits_per_byte: float
+    best: bool
+    elapsed: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Text from the model as it is now."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """All that resuming needs is on disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class EarlyStopped:
+    """The validation loss has not fallen for `patience` evaluations."""
+
+    step: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Ctrl-C: the state is saved, training ends."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event."""
+
+    result: TrainResult
+
+
+Event = StepDone | Evaluated | Sampled | CheckpointSaved | EarlyStopped | Interrupted | Finished

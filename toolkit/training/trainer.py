@@ -1,0 +1,485 @@
+"""The training loop. It yields events and prints nothing.
+
+Same seed, same machine, same result; on a CPU a resumed run equals an uninterrupted one bit for
+bit. To that end nothing that only looks (evaluation, logging, samples) touches the random state,
+and a checkpoint holds all of the rest.
+
+Left out: more than one device.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.data import BatchLoader, TokenDataset, bits_per_byte, evaluation_batches
+from toolkit.errors import RunError, TrainingError, UsageError
+from toolkit.models import LanguageModel
+from toolkit.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_tensors,
+    random_tensors,
+    restore_optimizer,
+    restore_random,
+    save_checkpoint,
+)
+from toolkit.training.config import TrainConfig
+from toolkit.training.devices import autocast, resolve_device, resolve_dtype
+from toolkit.training.events import (
+    CheckpointSaved,
+    EarlyStopped,
+    Evaluated,
+    Event,
+    Finished,
+    Interrupted,
+    Sampled,
+    StepDone,
+    TrainResult,
+)
+from toolkit.training.interrupts import StopOnSignal
+from toolkit.training.optimizers import make_optimizer
+from toolkit.training.schedules import warmup_cosine
+
+CHECKPOINT_FOLDER = "checkpoint"
+METRICS_FILE = "metrics.jsonl"
+_EVAL_TOKENS = 8192  # in a batch of an evaluation: enough to keep two cores busy
+
+
+@dataclass
+class Progress:
+    """Where training is; all of it goes into a checkpoint."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    evaluated_at: int = -1
+    sampled_at: int = -1
+    best_val_loss: float | None = None
+    best_step: int | None = None
+    evaluations_without_better: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    last_train_loss: float | None = None
+
+
+class Trainer:
+    """Trains a model on a dataset.
+
+    With a `folder`, metrics.jsonl and checkpoint/ are written there.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        dataset: TokenDataset,
+        config: TrainConfig,
+        *,
+        folder: str | Path | None = None,
+        sample: Callable[[LanguageModel], str] | None = None,
+        save_best: Callable[[LanguageModel], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            sample: makes a text from the model, every `sample_every` steps.
+            save_best: called when the validation loss is the lowest so far, and at the end of a
+                training without validation.
+
+        Raises:
+            UsageError: too little text for a window, or a device that is not there.
+        """
+        if dataset.vocab_size > model.config.vocab_size:
+            raise UsageError(
+                f"The dataset has {dataset.vocab_size} tokens, the model knows "
+                f"{model.config.vocab_size}: they do not belong together."
+            )
+        self.config = config
+        self.dataset = dataset
+        self.device = resolve_device(config.device)
+        self.dtype = resolve_dtype(config.dtype, self.device)
+        self.model = model.to(self.device)
+        self.optimizer = make_optimizer(model, config)
+        self.loader = BatchLoader(
+            dataset,
+            batch_size=config.batch_size,
+            block_size=model.block_size,
+            seed=config.seed,
+            device=self.device,
+        )
+        self.progress = Progress()
+        self._folder = Path(folder) if folder is not None else None
+        self._sample = sample
+        self._save_best = save_best
+        self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self._random = self._fresh_random(config.seed)
+        self._metrics_bytes = 0
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.progress.step
+
+    def run(self) -> Iterator[Event]:
+        """Train to the end of `max_steps` or `max_time`, or until a signal or early stopping.
+
+        Raises:
+            TrainingError: the loss or a gradient is not a finite number; the last checkpoint is
+                from before.
+            ToolkitError: a checkpoint could not be written; the one before is still there.
+        """
+        with StopOnSignal() as signals:
+            yield from self._loop(signals)
+
+    def _loop(self, signals: StopOnSignal) -> Iterator[Event]:
+        config, progress = self.config, self.progress
+        started = time.monotonic() - progress.elapsed
+        speed = _Speed(progress)
+        early_stopped = False
+        self.model.train()
+        while True:
+            # First what belongs after the step that was done last, also by an interrupted run.
+            for event in self._after_step(started, signals, self._is_over(started)):
+                yield event
+                early_stopped = early_stopped or isinstance(event, EarlyStopped)
+            if signals.stopped or early_stopped or self._is_over(started):
+                break
+            loss, grad_norm, lr = self._train_step()
+            progress.elapsed = time.monotonic() - started
+            if progress.step % config.log_every == 0 or progress.step == 1:
+                yield self._log(loss, grad_norm, lr, speed.tokens_per_second(self._tokens()))
+        if signals.stopped:
+            yield Interrupted(progress.step)
+        elif progress.best_step is None and self._save_best is not None:
+            self._save_best(self.model)
+        if self._folder is not None:
+            yield self._checkpoint()
+        yield Finished(self._result(interrupted=signals.stopped, early_stopped=early_stopped))
+
+    # -- one step -----------------------------------------------------------------------------
+
+    def _train_step(self) -> tuple[float, float, float]:
+        """One optimizer step; returns loss, gradient norm and learning rate."""
+        config, progress = self.config, self.progress
+        lr = self._learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        total = torch.zeros((), device=self.device)
+        with self._own_random():
+            for _ in range(config.grad_accumulation):
+                x, y = self.loader.next_batch()
+                with autocast(self.device, self.dtype):
+                    loss = self.model(x, y).loss
+                assert loss is not None
+                loss = loss / config.grad_accumulation
+                self._scaler.scale(loss).backward()
+                total += loss.detach()
+        self._scaler.unscale_(self.optimizer)
+        limit = config.grad_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        # One reading of both numbers: on a GPU each reading waits for the device.
+        loss_value, norm_value = torch.stack([total, norm.to(total.dtype)]).tolist()
+        overflow = self._scaler.is_enabled() and not math.isfinite(norm_value)
+        if not math.isfinite(loss_value) or not (math.isfinite(norm_value) or overflow):
+            self._refuse(loss_value, norm_value)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.loss_sum += loss_value
+        progress.loss_count += 1
+        return loss_value, norm_value, lr
+
+    def _refuse(self, loss: float, norm: float) -> None:
+        what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
+        kept = ""
+        if self._folder is not None and (self._folder / CHECKPOINT_FOLDER).exists():
+            kept = f" The last good checkpoint is kept in {self._folder / CHECKPOINT_FOLDER}."
+        raise TrainingError(
+            f"{what} at step {self.progress.step + 1}: training has diverged. Try a lower "
+            f"--learning-rate than {self.config.learning_rate:g}, or a longer --warmup-steps.{kept}"
+        )
+
+    def _learning_rate(self) -> float:
+        config = self.config
+        return warmup_cosine(
+            self.progress.step,
+            self._share_done(),
+            peak=config.learning_rate,
+            warmup_steps=config.warmup_steps,
+            min_ratio=config.min_lr_ratio,
+        )
+
+    def _share_done(self) -> float:
+        by_steps = self.progress.step / self.config.max_steps if self.config.max_steps else 0.0
+        by_time = self.progress.elapsed / self.config.max_time if self.config.max_time else 0.0
+        return max(by_steps, by_time)
+
+    def _is_over(self, started: float) -> bool:
+        config = self.config
+        if config.max_steps is not None and self.progress.step >= config.max_steps:
+            return True
+        return config.max_time is not None and time.monotonic() - started >= config.max_time
+
+    def _tokens(self) -> int:
+        config = self.config
+        rows = config.batch_size * config.grad_accumulation
+        return self.progress.step * rows * self.model.block_size
+
+    # -- between steps ------------------------------------------------------------------------
+
+    def _after_step(self, started: float, signals: StopOnSignal, last: bool) -> Iterator[Event]:
+        config, progress = self.config, self.progress
+        step = progress.step
+        if step == 0:
+            return
+        if (last or step % config.eval_every == 0) and progress.evaluated_at != step:
+            evaluated = self._evaluate(started, signals)
+            if evaluated is not None:
+                yield evaluated
+        if signals.stopped:
+            return
+        due = config.sample_every > 0 and step % config.sample_every == 0
+        if due and progress.sampled_at != step and self._sample is not None:
+            progress.sampled_at = step
+            with self._own_random(keep=False):
+                text = self._sample(self.model)
+            self.model.train()
+            yield Sampled(step, text)
+        progress.elapsed = time.monotonic() - started
+        if config.early_stop and progress.evaluations_without_better >= config.early_stop:
+            yield EarlyStopped(step, config.early_stop)
+        elif not last and config.checkpoint_every and step % config.checkpoint_every == 0:
+            if self._folder is not None:
+                yield self._checkpoint()
+
+    def _evaluate(self, started: float, signals: StopOnSignal) -> Evaluated | None:
+        """Measure the validation part; None where there is none, or a signal cut it short."""
+        if self.dataset.num_tokens("val") < 2:
+            return None
+        loss = self.validation_loss(stop=lambda: signals.stopped)
+        if loss is None:
+            return None
+        progress = self.progress
+        progress.evaluated_at = progress.step
+        progress.elapsed = time.monotonic() - started
+        if not math.isfinite(loss):
+            self._refuse(loss, 0.0)
+        best = progress.best_val_loss is None or loss < progress.best_val_loss
+        if best:
+            progress.best_val_loss, progress.best_step = loss, progress.step
+            progress.evaluations_without_better = 0
+            if self._save_best is not None:
+                self._save_best(self.model)
+        else:
+            progress.evaluations_without_better += 1
+        if progress.loss_count:
+            progress.last_train_loss = progress.loss_sum / progress.loss_count
+            progress.loss_sum, progress.loss_count = 0.0, 0
+        event = Evaluated(
+            progress.step,
+            progress.last_train_loss,
+            loss,
+            self._bits_per_byte(loss),
+            best,
+            progress.elapsed,
+        )
+        self._write_metrics(
+            {
+                "kind": "evaluation",
+                "step": event.step,
+                "train_loss": event.train_loss,
+                "val_loss": event.val_loss,
+                "bits_per_byte": event.bits_per_byte,
+                "elapsed": round(event.elapsed, 3),
+            }
+        )
+        return event
+
+    @torch.inference_mode()
+    def validation_loss(self, stop: Callable[[], bool] = lambda: False) -> float | None:
+        """The mean loss in nats over every token of the validation part but the first.
+
+        None if `stop` said so on the way.
+        """
+        self.model.eval()
+        rows = max(1, _EVAL_TOKENS // self.model.block_size)
+        total, count = 0.0, 0
+        batches = evaluation_batches(
+            self.dataset, batch_size=rows, block_size=self.model.block_size, device=self.device
+        )
+        try:
+            for x, y in batches:
+                if stop():
+                    return None
+                with autocast(self.device, self.dtype):
+                    loss = self.model(x, y).loss
+                assert loss is not None
+                targets = int((y >= 0).sum())
+                total += float(loss) * targets
+                count += targets
+        finally:
+            self.model.train()
+        return total / count
+
+    def _bits_per_byte(self, loss: float) -> float:
+        dataset = self.dataset
+        return bits_per_byte(loss, dataset.num_tokens("val"), dataset.num_bytes("val"))
+
+    def _log(self, loss: float, grad_norm: float, lr: float, speed: float) -> StepDone:
+        progress = self.progress
+        share = self._share_done()
+        eta = progress.elapsed * (1 / share - 1) if 0 < share < 1 else None
+        event = StepDone(
+            progress.step,
+            self.config.max_steps,
+            loss,
+            lr,
+            grad_norm,
+            self._tokens(),
+            speed,
+            progress.elapsed,
+            eta,
+        )
+        self._write_metrics(
+            {
+                "kind": "step",
+                "step": event.step,
+                "loss": loss,
+                "lr": lr,
+                "grad_norm": grad_norm,
+                "tokens": event.tokens,
+                "tokens_per_second": round(speed, 1),
+                "elapsed": round(progress.elapsed, 3),
+            }
+        )
+        return event
+
+    def _write_metrics(self, row: dict[str, Any]) -> None:
+        if self._folder is None:
+            return
+        line = (json.dumps(row) + "\n").encode()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / METRICS_FILE).open("ab") as file:
+            file.write(line)
+        self._metrics_bytes += len(line)
+
+    def _result(self, *, interrupted: bool, early_stopped: bool) -> TrainResult:
+        progress = self.progress
+        best = progress.best_val_loss
+        loss = progress.last_train_loss
+        if progress.loss_count:
+            loss = progress.loss_sum / progress.loss_count
+        return TrainResult(
+            progress.step,
+            best,
+            progress.best_step,
+            None if best is None else self._bits_per_byte(best),
+            loss,
+            self._tokens(),
+            progress.elapsed,
+            interrupted,
+            early_stopped,
+        )
+
+    # -- checkpoints and randomness -----------------------------------------------------------
+
+    def _checkpoint(self) -> CheckpointSaved:
+        assert self._folder is not None
+        folder = self._folder / CHECKPOINT_FOLDER
+        state = {
+            "progress": vars(self.progress).copy(),
+            "loader": self.loader.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "metrics_bytes": self._metrics_bytes,
+        }
+        save_checkpoint(
+            folder,
+            Checkpoint(
+                {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
+                optimizer_tensors(self.model, self.optimizer),
+                self._random,
+                state,
+            ),
+        )
+        return CheckpointSaved(self.progress.step, folder)
+
+    def load_checkpoint(self) -> None:
+        """Continue where the checkpoint in `folder` was written.
+
+        Raises:
+            RunError: no checkpoint, or one that is damaged, newer, or of another model.
+        """
+        if self._folder is None:
+            raise RunError("A Trainer without a folder has no checkpoint to load.")
+        checkpoint = load_checkpoint(self._folder / CHECKPOINT_FOLDER)
+        try:
+            self.model.load_state_dict(checkpoint.model)
+            self.progress = Progress(**checkpoint.state["progress"])
+            self.loader.load_state_dict(checkpoint.state["loader"])
+            self._scaler.load_state_dict(checkpoint.state["scaler"])
+            self._metrics_bytes = checkpoint.state["metrics_bytes"]
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(
+                f"The checkpoint in {self._folder} does not fit this model: {reason}"
+            ) from error
+        restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
+        self._random = checkpoint.random
+        self._drop_later_metrics()
+
+    def _drop_later_metrics(self) -> None:
+        """Lines that an interrupted run wrote after its last checkpoint will be written again."""
+        assert self._folder is not None
+        path = self._folder / METRICS_FILE
+        if path.exists():
+            with path.open("rb+") as file:
+                file.truncate(min(self._metrics_bytes, path.stat().st_size))
+
+    def _fresh_random(self, seed: int) -> dict[str, Tensor]:
+        with torch.random.fork_rng(devices=_cuda_devices()):
+            torch.manual_seed(seed)
+            return random_tensors()
+
+    def _own_random(self, keep: bool = True) -> _OwnRandom:
+        """Dropout draws from torch's global state; lend it ours, and give the caller's back."""
+        return _OwnRandom(self, keep)
+
+
+class _OwnRandom:
+    def __init__(self, trainer: Trainer, keep: bool) -> None:
+        self._trainer = trainer
+        self._keep = keep
+
+    def __enter__(self) -> None:
+        self._callers = random_tensors()
+        restore_random(self._trainer._random)
+
+    def __exit__(self, *_: object) -> None:
+        if self._keep:
+            self._trainer._random = random_tensors()
+        restore_random(self._callers)
+
+
+class _Speed:
+    """Tokens per second between two calls."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._time = time.monotonic()
+        self._tokens: int | None = None if progress.step else 0
+
+    def tokens_per_second(self, tokens: int) -> float:
+        now = time.monotonic()
+        before, passed = self._tokens, max(now - self._time, 1e-9)
+        self._time, self._tokens = now, tokens
+        return (tokens - before) / passed if before is not None else 0.0
+
+
+def _cuda_devices() -> list[int]:
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
