@@ -25,7 +25,6 @@ from toolkit.models import (
     LanguageModel,
     build_model,
     create_model,
-    make_config,
     save_pretrained,
 )
 from toolkit.models.config import DEFAULT_PRESET, flag
@@ -39,9 +38,9 @@ from toolkit.run import (
     find_run,
     new_run_folder,
 )
-from toolkit.models.registry import find_model
+from toolkit.models.registry import find_config_class
 from toolkit.tokenizers import Tokenizer, load_tokenizer
-from toolkit.tokenizers.registry import needs_corpus, spec_class
+from toolkit.tokenizers.registry import class_of_spec, needs_corpus
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
 
 DEFAULT_TOKENIZER = "bpe"
@@ -133,7 +132,7 @@ class TrainingSession:
         recipe_name = size or default_size(device.type)
         config = _train_config(recipe_name, train_options)
         # With any number of tokens: a wrong name or shape is refused before work begins.
-        make_config(model, 1, preset=preset, size=recipe_name, **model_options)
+        find_config_class(model).make(1, preset=preset, size=recipe_name, **model_options)
 
         spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
         if isinstance(corpus, str):
@@ -233,7 +232,8 @@ class TrainingSession:
         tokenizer = run.tokenizer
         dataset = _reopen_tokens(run, tokenizer)
         # The weights come from the checkpoint: how the model starts does not matter.
-        model = build_model(find_model(run.info.model["name"]).config_class(**run.info.model["config"]))
+        config_class = find_config_class(run.info.model["name"])
+        model = build_model(config_class(**run.info.model["config"]))
         session = cls._with_trainer(run, tokenizer, model, dataset, config)
         session.trainer.load_checkpoint()
         run.update(status="running", training=dataclasses.asdict(config))
@@ -320,9 +320,9 @@ def make_tokenizer(
     A tokenizer that can encode every text learns from the training part alone. One with a closed
     vocabulary (char, word) has to know the whole text, or the held-out part could not be encoded.
     """
-    if not needs_corpus(spec):
+    kind = class_of_spec(spec)
+    if kind is None or not needs_corpus(spec):
         return load_tokenizer(spec, **options)
-    kind = spec_class(spec)
     texts = corpus if kind.closed_vocabulary or not held_out else corpus.split(held_out)[0]
     if kind.name == "bpe" and corpus.num_documents > 1:
         options.setdefault("special_tokens", (END_OF_TEXT,))

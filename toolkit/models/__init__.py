@@ -1,4 +1,12 @@
-"""Models and their configurations. Every name is imported when it is first used."""
+"""Language models: ids in, logits and maybe a loss out.
+
+    model = create_model("gpt", vocab_size=256, preset="modern", size="micro", seed=1)
+    logits, loss = model(ids, targets)
+    save_pretrained(model, "folder")
+    model = load_pretrained("folder")
+
+Every name is imported when it is first used: the names of models, presets and sizes need no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +17,49 @@ if TYPE_CHECKING:
     from toolkit.models.base import LanguageModel as LanguageModel
     from toolkit.models.base import LMOutput as LMOutput
     from toolkit.models.bigram import BigramModel as BigramModel
+    from toolkit.models.config import DEFAULT_PRESET as DEFAULT_PRESET
+    from toolkit.models.config import DEFAULT_SIZE as DEFAULT_SIZE
     from toolkit.models.config import PRESETS as PRESETS
     from toolkit.models.config import SIZES as SIZES
     from toolkit.models.config import BigramConfig as BigramConfig
     from toolkit.models.config import GPTConfig as GPTConfig
     from toolkit.models.config import ModelConfig as ModelConfig
     from toolkit.models.gpt import GPTModel as GPTModel
+    from toolkit.models.interop import from_hf as from_hf
+    from toolkit.models.interop import hf_config as hf_config
+    from toolkit.models.interop import to_hf_state_dict as to_hf_state_dict
     from toolkit.models.pretrained import load_pretrained as load_pretrained
     from toolkit.models.pretrained import save_pretrained as save_pretrained
     from toolkit.models.registry import available_models as available_models
     from toolkit.models.registry import build_model as build_model
+    from toolkit.models.registry import config_from_dict as config_from_dict
+    from toolkit.models.registry import config_to_dict as config_to_dict
     from toolkit.models.registry import create_model as create_model
-    from toolkit.models.registry import make_config as make_config
 
-_WHERE = {
-    "LMOutput": "base",
-    "LanguageModel": "base",
-    "BigramModel": "bigram",
-    "PRESETS": "config",
-    "SIZES": "config",
-    "BigramConfig": "config",
-    "GPTConfig": "config",
-    "ModelConfig": "config",
-    "GPTModel": "gpt",
-    "load_pretrained": "pretrained",
-    "save_pretrained": "pretrained",
-    "available_models": "registry",
-    "build_model": "registry",
-    "create_model": "registry",
-    "make_config": "registry",
+_HOME = {
+    "base": ("LanguageModel", "LMOutput"),
+    "bigram": ("BigramModel",),
+    "config": (
+        "DEFAULT_PRESET",
+        "DEFAULT_SIZE",
+        "PRESETS",
+        "SIZES",
+        "BigramConfig",
+        "GPTConfig",
+        "ModelConfig",
+    ),
+    "gpt": ("GPTModel",),
+    "interop": ("from_hf", "hf_config", "to_hf_state_dict"),
+    "pretrained": ("load_pretrained", "save_pretrained"),
+    "registry": (
+        "available_models",
+        "build_model",
+        "config_from_dict",
+        "config_to_dict",
+        "create_model",
+    ),
 }
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_WHERE)  # noqa: PLE0605
 
@@ -46,4 +67,10 @@ __all__ = sorted(_WHERE)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'toolkit.models' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"toolkit.models.{_WHERE[name]}"), name)
+    value = getattr(importlib.import_module(f"toolkit.models.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,230 +1,144 @@
-"""Hugging Face's layouts in and out: what config.json says and what the weights are called.
+"""Hugging Face's layouts in and out: GPT-2, Llama and Qwen3.
 
-A `gpt` whose parts are those of GPT-2, Qwen3 or Llama is saved as one, so that transformers, vLLM
-and llama.cpp open it with no code of ours. Every other configuration is saved under our own names,
-with `model_type` "toolkit-gpt" or "toolkit-bigram".
+A `GPTModel` whose parts are those of one of these models is that model, number for number: only
+the names differ, and GPT-2 keeps its matrices transposed and the three of attention as one. One
+table (`stored_tensors`) says which of our parameters make up which tensor of the file; it is read
+in both directions, so the two cannot disagree. Layouts as in transformers 4.51 to 5.x.
 
-GPT-2 keeps its linear weights as (in, out), transposed to everyone else's (out, in).
+Left out: scaled rotary positions (Llama 3.1's), sliding windows, quantised weights.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from toolkit.errors import RunError
+from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import GPTConfig, ModelConfig
 from toolkit.models.gpt import GPTModel
-from toolkit.models.registry import MODELS
+from toolkit.models.layers import Block, GeluMLP, SwiGLU
 
-OWN_PREFIX = "toolkit-"
-StateDict = dict[str, Tensor]
+HF_MODEL_TYPES = ("gpt2", "llama", "qwen3")
+_ARCHITECTURES = {
+    "gpt2": "GPT2LMHeadModel",
+    "llama": "LlamaForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+# Buffers that older files hold beside the weights: causal masks and rotary frequencies.
+_BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+_HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One of Hugging Face's model types.
+class StoredTensor:
+    """One tensor of a file, made of parameters of ours.
 
     Attributes:
-        architecture: the class that `AutoModelForCausalLM` makes.
-        fits: whether a configuration has exactly these parts.
-        write_config, read_config: our configuration ↔ the fields of config.json.
-        write_weights, read_weights: our state dict ↔ theirs, without a tied head.
+        parts: the parameters, one below the other.
+        transposed: the file holds the transpose of them.
     """
 
-    architecture: str
-    fits: Callable[[GPTConfig], bool]
-    write_config: Callable[[GPTConfig], dict[str, Any]]
-    read_config: Callable[[Mapping[str, Any]], GPTConfig]
-    write_weights: Callable[[GPTConfig, StateDict], StateDict]
-    read_weights: Callable[[GPTConfig, StateDict], StateDict]
+    parts: tuple[Tensor, ...]
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        rows = sum(part.size(0) for part in self.parts)
+        shape = (rows, *self.parts[0].shape[1:])
+        return shape[::-1] if self.transposed else shape
+
+    def read(self) -> Tensor:
+        """The tensor as the file holds it, contiguous, on the CPU."""
+        parts = [part.detach().cpu() for part in self.parts]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return (whole.t() if self.transposed else whole).contiguous()
+
+    @torch.no_grad()
+    def fill(self, stored: Tensor) -> None:
+        """Set the parameters from what the file holds, in the parameters' dtype."""
+        whole = stored.t() if self.transposed else stored
+        for part, rows in zip(
+            self.parts, whole.split([part.size(0) for part in self.parts]), strict=True
+        ):
+            part.copy_(rows)
 
 
-def layout_of(config: ModelConfig) -> str | None:
-    """The `model_type` of the Hugging Face layout that a configuration fits, or None."""
+# -- which layout --------------------------------------------------------------------------------
+
+
+def hf_layout(config: ModelConfig) -> str | None:
+    """The `model_type` of the Hugging Face model that has the same parts, or None.
+
+    >>> [hf_layout(GPTConfig.make(9, preset=preset)) for preset in ("gpt2", "modern")]
+    ['gpt2', 'qwen3']
+    >>> hf_layout(GPTConfig.make(9, qk_norm=False)), hf_layout(GPTConfig.make(9, mlp="gelu"))
+    ('llama', None)
+    """
     if not isinstance(config, GPTConfig):
         return None
-    return next((name for name, layout in LAYOUTS.items() if layout.fits(config)), None)
+    square = config.n_head * config.head_dim == config.n_embd
+    match (config.norm, config.position, config.mlp, config.qk_norm, config.bias):
+        case ("layernorm", "learned", "gelu", False, True):
+            return "gpt2" if square and config.n_kv_head == config.n_head else None
+        case ("rmsnorm", "rotary", "swiglu", True, False):
+            return "qwen3"
+        case ("rmsnorm", "rotary", "swiglu", False, _):
+            # transformers refuses other widths, though its code would take them.
+            return "llama" if config.n_embd % config.n_head == 0 else None
+    return None
 
 
-def to_config_json(config: ModelConfig, eos_token_id: int | None = None) -> dict[str, Any]:
-    """What config.json holds for a configuration."""
-    name = layout_of(config)
-    if name is None or not isinstance(config, GPTConfig):
-        own = next(name for name, entry in MODELS.items() if entry.config_class is type(config))
-        return {"model_type": OWN_PREFIX + own, **dataclasses.asdict(config)}
-    layout = LAYOUTS[name]
-    return {
-        "architectures": [layout.architecture],
-        "model_type": name,
-        "torch_dtype": "float32",  # transformers 5 reads it too, as `dtype`
-        "vocab_size": config.vocab_size,
-        "tie_word_embeddings": config.tie_embeddings,
-        "bos_token_id": None,
-        "eos_token_id": eos_token_id,
-        **layout.write_config(config),
-    }
+# -- configurations ------------------------------------------------------------------------------
 
 
-def from_config_json(values: Mapping[str, Any]) -> ModelConfig:
-    """The inverse of `to_config_json`, for any config.json of a layout that we know.
+def hf_config(
+    config: ModelConfig,
+    *,
+    dtype: str = "float32",
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
+) -> dict[str, Any] | None:
+    """The config.json that `AutoModelForCausalLM` reads, or None where no layout fits.
 
-    Raises:
-        RunError: another kind of model, or a setting that this toolkit does not have.
-        KeyError, TypeError, UsageError: fields that are missing or do not fit together.
+    `dtype` names what the weights are stored in. Our one dropout becomes GPT-2's three;
+    Llama and Qwen3 know attention's alone.
     """
-    kind = str(values.get("model_type"))
-    if kind.startswith(OWN_PREFIX) and kind.removeprefix(OWN_PREFIX) in MODELS:
-        config_class = MODELS[kind.removeprefix(OWN_PREFIX)].config_class
-        return config_class(**{k: v for k, v in values.items() if k != "model_type"})
-    if kind in LAYOUTS:
-        return LAYOUTS[kind].read_config(values)
-    known = [*LAYOUTS, *(OWN_PREFIX + name for name in MODELS)]
-    raise RunError(f"model_type '{kind}' is not one that toolkit reads: {', '.join(known)}.")
-
-
-def to_saved_weights(model: LanguageModel) -> StateDict:
-    """The weights under the names that they are saved by; a tied head is left out."""
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    if isinstance(model, GPTModel):
-        if model.config.tie_embeddings:
-            del state["head.weight"]
-        name = layout_of(model.config)
-        if name is not None:
-            state = LAYOUTS[name].write_weights(model.config, state)
-    return {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-
-
-def from_saved_weights(config: ModelConfig, state: StateDict, kind: str) -> StateDict:
-    """The inverse of `to_saved_weights`: our names, the tied head in its place."""
-    if isinstance(config, GPTConfig):
-        if kind in LAYOUTS:
-            state = LAYOUTS[kind].read_weights(config, state)
-        if config.tie_embeddings:
-            state = {**state, "head.weight": state["tok_emb.weight"]}
-    return state
-
-
-# -- GPT-2 ------------------------------------------------------------------------------------
-
-# Ours and theirs, inside a block; True where theirs is transposed.
-_GPT2_BLOCK = (
-    ("norm1", "ln_1", False),
-    ("attn.qkv", "attn.c_attn", True),
-    ("attn.proj", "attn.c_proj", True),
-    ("norm2", "ln_2", False),
-    ("mlp.up", "mlp.c_fc", True),
-    ("mlp.down", "mlp.c_proj", True),
-)
-
-
-def _fits_gpt2(config: GPTConfig) -> bool:
-    return (
-        (config.norm, config.position, config.mlp) == ("layernorm", "learned", "gelu")
-        and config.bias
-        and not config.qk_norm
-        and config.n_kv_head == config.n_head
-        and config.head_dim * config.n_head == config.n_embd
-    )
-
-
-def _write_gpt2_config(config: GPTConfig) -> dict[str, Any]:
-    return {
-        "n_positions": config.block_size,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_inner": config.n_inner,
-        "activation_function": "gelu_new",
-        "resid_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "layer_norm_epsilon": config.norm_eps,
+    layout = hf_layout(config)
+    if layout is None or not isinstance(config, GPTConfig):
+        return None
+    header = {
+        "architectures": [_ARCHITECTURES[layout]],
+        "model_type": layout,
+        # The name before transformers 4.56; later versions read both.
+        "torch_dtype": dtype,
+        "bos_token_id": bos_token_id,
+        "eos_token_id": eos_token_id,
+        "tie_word_embeddings": config.tie_embeddings,
+        "vocab_size": config.vocab_size,
+        "initializer_range": 0.02,
     }
-
-
-def _read_gpt2_config(values: Mapping[str, Any]) -> GPTConfig:
-    _require(values, "activation_function", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new")
-    _require(values, "scale_attn_by_inverse_layer_idx", (False,), False)
-    return GPTConfig(
-        vocab_size=values["vocab_size"],
-        block_size=values["n_positions"],
-        n_layer=values["n_layer"],
-        n_head=values["n_head"],
-        n_embd=values["n_embd"],
-        n_inner=values.get("n_inner") or 0,
-        norm="layernorm",
-        position="learned",
-        qk_norm=False,
-        mlp="gelu",
-        bias=True,
-        tie_embeddings=values.get("tie_word_embeddings", True),
-        dropout=values.get("resid_pdrop", 0.0),
-        norm_eps=values.get("layer_norm_epsilon", 1e-5),
-    )
-
-
-def _gpt2_names(config: GPTConfig) -> list[tuple[str, str, bool]]:
-    names = [
-        ("tok_emb.weight", "transformer.wte.weight", False),
-        ("pos_emb.weight", "transformer.wpe.weight", False),
-        ("norm.weight", "transformer.ln_f.weight", False),
-        ("norm.bias", "transformer.ln_f.bias", False),
-    ]
-    for layer in range(config.n_layer):
-        for ours, theirs, transposed in _GPT2_BLOCK:
-            own, other = f"blocks.{layer}.{ours}", f"transformer.h.{layer}.{theirs}"
-            names.append((f"{own}.weight", f"{other}.weight", transposed))
-            names.append((f"{own}.bias", f"{other}.bias", False))
-    if not config.tie_embeddings:
-        names.append(("head.weight", "lm_head.weight", False))
-    return names
-
-
-def _write_gpt2_weights(config: GPTConfig, state: StateDict) -> StateDict:
-    return {
-        theirs: state[ours].t() if transposed else state[ours]
-        for ours, theirs, transposed in _gpt2_names(config)
-    }
-
-
-def _read_gpt2_weights(config: GPTConfig, state: StateDict) -> StateDict:
-    # The published GPT-2 files have no prefix.
-    prefix = "" if "wte.weight" in state else "transformer."
-    found = {}
-    for ours, theirs, transposed in _gpt2_names(config):
-        tensor = state[theirs if prefix else theirs.removeprefix("transformer.")]
-        found[ours] = tensor.t() if transposed else tensor
-    return found
-
-
-# -- Qwen3 and Llama --------------------------------------------------------------------------
-
-_LLAMA_BLOCK = (
-    ("norm1.weight", "input_layernorm.weight"),
-    ("attn.proj.weight", "self_attn.o_proj.weight"),
-    ("norm2.weight", "post_attention_layernorm.weight"),
-    ("mlp.down.weight", "mlp.down_proj.weight"),
-)
-_QK_NORMS = (
-    ("attn.q_norm.weight", "self_attn.q_norm.weight"),
-    ("attn.k_norm.weight", "self_attn.k_norm.weight"),
-)
-
-
-def _fits_llama(config: GPTConfig) -> bool:
-    parts = (config.norm, config.position, config.mlp)
-    return parts == ("rmsnorm", "rotary", "swiglu") and not config.bias
-
-
-def _write_llama_config(config: GPTConfig) -> dict[str, Any]:
-    return {
+    if layout == "gpt2":
+        return {
+            **header,
+            "n_positions": config.block_size,
+            "n_embd": config.n_embd,
+            "n_layer": config.n_layer,
+            "n_head": config.n_head,
+            "n_inner": config.n_inner,
+            "activation_function": "gelu_new",
+            "resid_pdrop": config.dropout,
+            "embd_pdrop": config.dropout,
+            "attn_pdrop": config.dropout,
+            "layer_norm_epsilon": config.norm_eps,
+        }
+    values = {
+        **header,
         "max_position_embeddings": config.block_size,
         "hidden_size": config.n_embd,
         "intermediate_size": config.n_inner,
@@ -233,112 +147,244 @@ def _write_llama_config(config: GPTConfig) -> dict[str, Any]:
         "num_key_value_heads": config.n_kv_head,
         "head_dim": config.head_dim,
         "hidden_act": "silu",
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "attention_bias": False,
+        "attention_bias": config.bias,
         "attention_dropout": config.dropout,
-        "initializer_range": 0.02,
-        **({"use_sliding_window": False} if config.qk_norm else {"mlp_bias": False}),
+        "rms_norm_eps": config.norm_eps,
+        # transformers 5 moves this into its new `rope_parameters` when it reads the file.
+        "rope_theta": config.rope_theta,
     }
+    if layout == "llama":
+        return {**values, "mlp_bias": config.bias}
+    return {**values, "use_sliding_window": False}
 
 
-def _read_llama_config(values: Mapping[str, Any], *, qk_norm: bool) -> GPTConfig:
-    _require(values, "hidden_act", ("silu",), "silu")
-    _require(values, "attention_bias", (False,), False)
-    _require(values, "mlp_bias", (False,), False)
-    _require(values, "use_sliding_window", (False,), False)
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    _require(rope, "rope_type", ("default",), "default")
-    return GPTConfig(
-        vocab_size=values["vocab_size"],
-        block_size=values["max_position_embeddings"],
-        n_layer=values["num_hidden_layers"],
-        n_head=values["num_attention_heads"],
+def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
+    """Our configuration of the model that a Hugging Face config.json describes.
+
+    Fields that the file leaves out have the defaults of transformers' config classes.
+
+    Raises:
+        UsageError: another model_type, a missing field, or a feature that `GPTModel` lacks; the
+            message names the field.
+    """
+    layout = values.get("model_type")
+    if not isinstance(layout, str) or layout not in HF_MODEL_TYPES:
+        raise UnknownNameError("model_type", str(layout), HF_MODEL_TYPES)
+    _require_absent(values, "quantization_config")
+    if layout == "gpt2":
+        return _config_from_gpt2(values)
+    return _config_from_llama_or_qwen3(values, layout)
+
+
+def _config_from_gpt2(values: Mapping[str, Any]) -> GPTConfig:
+    activation = values.get("activation_function", "gelu_new")
+    if activation not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise UsageError(f"activation_function {activation!r} is not supported, only 'gelu_new'.")
+    _require(values, "scale_attn_weights", True)
+    _require(values, "scale_attn_by_inverse_layer_idx", False)
+    _require(values, "add_cross_attention", False)
+    return GPTConfig.make(
+        _take(values, "vocab_size"),
+        preset="gpt2",
+        block_size=_take(values, "n_positions"),
+        n_layer=_take(values, "n_layer"),
+        n_head=_take(values, "n_head"),
+        n_embd=_take(values, "n_embd"),
+        n_inner=values.get("n_inner") or 0,
+        dropout=values.get("resid_pdrop", 0.1),
+        norm_eps=values.get("layer_norm_epsilon", 1e-5),
+        tie_embeddings=values.get("tie_word_embeddings", True),
+    )
+
+
+def _config_from_llama_or_qwen3(values: Mapping[str, Any], layout: str) -> GPTConfig:
+    _require(values, "hidden_act", "silu")
+    _require(values, "use_sliding_window", False)
+    bias = values.get("attention_bias", False)
+    if layout == "qwen3":
+        _require(values, "attention_bias", False)
+    elif values.get("mlp_bias", False) != bias:
+        raise UsageError("attention_bias and mlp_bias differ; GPTModel has biases or has none.")
+    return GPTConfig.make(
+        _take(values, "vocab_size"),
+        preset="modern",
+        block_size=_take(values, "max_position_embeddings"),
+        n_layer=_take(values, "num_hidden_layers"),
+        n_head=_take(values, "num_attention_heads"),
         n_kv_head=values.get("num_key_value_heads") or 0,
-        n_embd=values["hidden_size"],
-        head_dim=values.get("head_dim") or 0,
-        n_inner=values["intermediate_size"],
-        norm="rmsnorm",
-        position="rotary",
-        qk_norm=qk_norm,
-        mlp="swiglu",
-        bias=False,
-        tie_embeddings=values.get("tie_word_embeddings", False),
+        n_embd=_take(values, "hidden_size"),
+        head_dim=values.get("head_dim") or (128 if layout == "qwen3" else 0),
+        n_inner=_take(values, "intermediate_size"),
+        qk_norm=layout == "qwen3",
+        bias=bias,
         dropout=values.get("attention_dropout", 0.0),
         norm_eps=values.get("rms_norm_eps", 1e-6),
-        rope_theta=values.get("rope_theta", rope.get("rope_theta", 10000.0)),
+        rope_theta=_rope_theta(values),
+        tie_embeddings=values.get("tie_word_embeddings", False),
     )
 
 
-def _llama_names(config: GPTConfig) -> list[tuple[str, str]]:
-    names = [
-        ("tok_emb.weight", "model.embed_tokens.weight"),
-        ("norm.weight", "model.norm.weight"),
-    ]
-    block = _LLAMA_BLOCK + (_QK_NORMS if config.qk_norm else ())
-    for layer in range(config.n_layer):
-        for ours, theirs in block:
-            names.append((f"blocks.{layer}.{ours}", f"model.layers.{layer}.{theirs}"))
-    if not config.tie_embeddings:
-        names.append(("head.weight", "lm_head.weight"))
-    return names
+def _rope_theta(values: Mapping[str, Any]) -> float:
+    """The base of the rotary frequencies, from where transformers 4 or 5 writes it."""
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise UsageError(f"rotary positions of type {kind!r} are not supported, only 'default'.")
+    theta: float = rope.get("rope_theta", values.get("rope_theta", 10000.0))
+    return theta
 
 
-def _fused_names(layer: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    attention, mlp = f"model.layers.{layer}.self_attn.", f"model.layers.{layer}.mlp."
-    return (
-        (f"blocks.{layer}.attn.qkv.weight", tuple(f"{attention}{x}_proj.weight" for x in "qkv")),
-        (f"blocks.{layer}.mlp.gate_up.weight", (f"{mlp}gate_proj.weight", f"{mlp}up_proj.weight")),
-    )
+def _take(values: Mapping[str, Any], field: str) -> Any:
+    if values.get(field) is None:
+        raise UsageError(f"the field {field} is missing.")
+    return values[field]
 
 
-def _write_llama_weights(config: GPTConfig, state: StateDict) -> StateDict:
-    found = {theirs: state[ours] for ours, theirs in _llama_names(config)}
-    query, key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
-    for layer in range(config.n_layer):
-        (qkv, qkv_parts), (gate_up, gate_up_parts) = _fused_names(layer)
-        found.update(zip(qkv_parts, state[qkv].split([query, key, key]), strict=True))
-        found.update(zip(gate_up_parts, state[gate_up].chunk(2), strict=True))
+def _require(values: Mapping[str, Any], field: str, supported: Any) -> None:
+    if values.get(field, supported) != supported:
+        raise UsageError(f"{field} {values[field]!r} is not supported, only {supported!r}.")
+
+
+def _require_absent(values: Mapping[str, Any], field: str) -> None:
+    if values.get(field) is not None:
+        raise UsageError(f"{field} is not supported; use the weights that are not quantised.")
+
+
+# -- weights -------------------------------------------------------------------------------------
+
+
+def stored_tensors(model: LanguageModel) -> dict[str, StoredTensor]:
+    """What a weights file holds for `model`: under Hugging Face's names where a layout fits,
+    under our own where none does. A tied head is the embedding and not stored again."""
+    layout = hf_layout(model.config)
+    if layout is None or not isinstance(model, GPTModel):
+        return {name: StoredTensor((parameter,)) for name, parameter in model.named_parameters()}
+    pairs = _gpt2_tensors(model) if layout == "gpt2" else _llama_tensors(model)
+    return dict(pairs)
+
+
+def to_hf_state_dict(model: LanguageModel) -> dict[str, Tensor]:
+    """The weights under Hugging Face's names and in its shapes, on the CPU.
+
+    Raises:
+        UsageError: no Hugging Face layout has this model's parts.
+    """
+    if hf_layout(model.config) is None:
+        raise UsageError(
+            f"No Hugging Face layout has the parts of this {model.name} model; the presets gpt2 "
+            "and modern have one."
+        )
+    return {name: stored.read() for name, stored in stored_tensors(model).items()}
+
+
+def from_hf(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> GPTModel:
+    """A model from a Hugging Face config.json and its weights, in float32, on the CPU.
+
+    Raises:
+        UsageError: a model or feature that is not supported, or weights that are missing,
+            unexpected or of another shape; the message names them as the file does.
+    """
+    model = GPTModel(config_from_hf(config), init=False)
+    fill_model(model, state_dict)
+    return model
+
+
+def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor]) -> None:
+    """Set every parameter of `model` from the tensors of a file, in `stored_tensors`' layout.
+
+    Raises:
+        UsageError: tensors are missing, unexpected or of another shape. The model may be half
+            filled then only in name: everything is checked before anything is set.
+    """
+    expected = stored_tensors(model)
+    found = dict(state_dict)
+    if hf_layout(model.config) is not None:
+        found = _normalise(found, model)
+    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing:
+        raise UsageError(f"tensors are missing: {_names(missing)}.")
+    if unexpected:
+        raise UsageError(f"tensors are unexpected: {_names(unexpected)}.")
+    for name, stored in expected.items():
+        shape = tuple(found[name].shape)
+        if shape != stored.shape:
+            raise UsageError(f"tensor {name} has shape {shape}, expected {stored.shape}.")
+    for name, stored in expected.items():
+        stored.fill(found[name])
+
+
+def _normalise(found: dict[str, Tensor], model: LanguageModel) -> dict[str, Tensor]:
+    """Bring older and hand-made files to the names of `stored_tensors`."""
+    found = {name: tensor for name, tensor in found.items() if not name.endswith(_BUFFERS)}
+    # OpenAI's own GPT-2 files were saved from the inner model, without its name in front.
+    if hf_layout(model.config) == "gpt2" and "wte.weight" in found:
+        found = {
+            name if name == _HEAD else f"transformer.{name}": tensor
+            for name, tensor in found.items()
+        }
+    if _HEAD in found and _HEAD not in stored_tensors(model):
+        embedding = "transformer.wte.weight"
+        embedding = embedding if embedding in found else "model.embed_tokens.weight"
+        if embedding in found and not torch.equal(found[_HEAD], found[embedding]):
+            raise UsageError(
+                f"tensor {_HEAD} differs from {embedding}, though tie_word_embeddings is true."
+            )
+        del found[_HEAD]
     return found
 
 
-def _read_llama_weights(config: GPTConfig, state: StateDict) -> StateDict:
-    found = {ours: state[theirs] for ours, theirs in _llama_names(config)}
-    for layer in range(config.n_layer):
-        for ours, parts in _fused_names(layer):
-            found[ours] = torch.cat([state[part] for part in parts])
-    return found
+def _gpt2_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
+    assert model.pos_emb is not None
+    yield from _module("transformer.wte", model.tok_emb)
+    yield from _module("transformer.wpe", model.pos_emb)
+    for index, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        assert isinstance(block.mlp, GeluMLP)
+        name, attn, mlp = f"transformer.h.{index}", block.attn, block.mlp
+        yield from _module(f"{name}.ln_1", block.norm1)
+        yield from _module(f"{name}.attn.c_attn", attn.q, attn.k, attn.v, transposed=True)
+        yield from _module(f"{name}.attn.c_proj", attn.out, transposed=True)
+        yield from _module(f"{name}.ln_2", block.norm2)
+        yield from _module(f"{name}.mlp.c_fc", mlp.up, transposed=True)
+        yield from _module(f"{name}.mlp.c_proj", mlp.down, transposed=True)
+    yield from _module("transformer.ln_f", model.norm)
+    if model.head is not None:
+        yield from _module("lm_head", model.head)
 
 
-def _require(values: Mapping[str, Any], field: str, allowed: tuple[Any, ...], default: Any) -> None:
-    value = values.get(field, default)
-    if value is not None and value not in allowed:
-        raise RunError(f"{field} = {value!r} is not supported; toolkit reads {allowed[0]!r}.")
+def _llama_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
+    yield from _module("model.embed_tokens", model.tok_emb)
+    for index, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        assert isinstance(block.mlp, SwiGLU)
+        name, attn, mlp = f"model.layers.{index}", block.attn, block.mlp
+        yield from _module(f"{name}.input_layernorm", block.norm1)
+        yield from _module(f"{name}.self_attn.q_proj", attn.q)
+        yield from _module(f"{name}.self_attn.k_proj", attn.k)
+        yield from _module(f"{name}.self_attn.v_proj", attn.v)
+        yield from _module(f"{name}.self_attn.o_proj", attn.out)
+        if attn.q_norm is not None and attn.k_norm is not None:  # Qwen3 alone
+            yield from _module(f"{name}.self_attn.q_norm", attn.q_norm)
+            yield from _module(f"{name}.self_attn.k_norm", attn.k_norm)
+        yield from _module(f"{name}.post_attention_layernorm", block.norm2)
+        yield from _module(f"{name}.mlp.gate_proj", mlp.gate)
+        yield from _module(f"{name}.mlp.up_proj", mlp.up)
+        yield from _module(f"{name}.mlp.down_proj", mlp.down)
+    yield from _module("model.norm", model.norm)
+    if model.head is not None:
+        yield from _module("lm_head", model.head)
 
 
-LAYOUTS: dict[str, Layout] = {
-    "gpt2": Layout(
-        "GPT2LMHeadModel",
-        _fits_gpt2,
-        _write_gpt2_config,
-        _read_gpt2_config,
-        _write_gpt2_weights,
-        _read_gpt2_weights,
-    ),
-    "qwen3": Layout(
-        "Qwen3ForCausalLM",
-        lambda config: _fits_llama(config) and config.qk_norm,
-        _write_llama_config,
-        lambda values: _read_llama_config(values, qk_norm=True),
-        _write_llama_weights,
-        _read_llama_weights,
-    ),
-    "llama": Layout(
-        "LlamaForCausalLM",
-        lambda config: _fits_llama(config) and not config.qk_norm,
-        _write_llama_config,
-        lambda values: _read_llama_config(values, qk_norm=False),
-        _write_llama_weights,
-        _read_llama_weights,
-    ),
-}
+def _module(
+    name: str, *modules: nn.Module, transposed: bool = False
+) -> Iterator[tuple[str, StoredTensor]]:
+    """The parameters of one module in the file, made of one or more of ours."""
+    for parameter, first in modules[0].named_parameters():
+        parts = tuple(module.get_parameter(parameter) for module in modules)
+        yield f"{name}.{parameter}", StoredTensor(parts, transposed and first.dim() == 2)
+
+
+def _names(names: set[str], most: int = 5) -> str:
+    shown = sorted(names)[:most]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown) + more

@@ -1,8 +1,15 @@
-"""Models in folders: config.json and model.safetensors, in Hugging Face's layout where it fits."""
+"""Saving a model to a folder and opening it again: config.json and model.safetensors.
+
+Where the parts are GPT-2's, Llama's or Qwen3's, both files are in Hugging Face's own layout, so
+that `transformers.AutoModelForCausalLM.from_pretrained(folder)` opens them too, and folders from
+the Hugging Face Hub open here. Other models are saved in toolkit's layout
+(`model_type: "toolkit-…"`). Nothing is ever unpickled: safetensors and JSON only.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,121 +18,175 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from toolkit.errors import MissingExtraError, RunError, UsageError
+from toolkit.errors import MissingExtraError, RunError, UnknownNameError, UsageError
 from toolkit.files import write_bytes, write_json
 from toolkit.models.base import LanguageModel
+from toolkit.models.config import ModelConfig
 from toolkit.models.interop import (
-    from_config_json,
-    from_saved_weights,
-    to_config_json,
-    to_saved_weights,
+    HF_MODEL_TYPES,
+    config_from_hf,
+    fill_model,
+    hf_config,
+    stored_tensors,
 )
-from toolkit.models.registry import build_model
+from toolkit.models.registry import (
+    MODEL_TYPE_PREFIX,
+    available_models,
+    build_model,
+    config_from_dict,
+    config_to_dict,
+)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def save_pretrained(
-    model: LanguageModel, folder: str | Path, *, eos_token_id: int | None = None
+    model: LanguageModel,
+    folder: str | Path,
+    *,
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
 ) -> None:
-    """Write config.json and model.safetensors into `folder`, each whole or not at all.
+    """Write config.json and model.safetensors, each in one step.
+
+    The token ids tell Hugging Face's `generate` where texts begin and end.
 
     Raises:
-        ToolkitError: a file could not be written.
+        ToolkitError: a file could not be written; the one that was there before stays.
     """
     folder = Path(folder)
-    weights = safetensors.torch.save(to_saved_weights(model), metadata={"format": "pt"})
-    write_json(folder / CONFIG_FILE, to_config_json(model.config, eos_token_id))
-    write_bytes(folder / WEIGHTS_FILE, weights)
+    tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    config = hf_config(model.config, dtype=dtype, **tokens)
+    if config is None:
+        config = {**config_to_dict(model.config), **tokens}
+    tensors = {name: stored.read() for name, stored in stored_tensors(model).items()}
+    # The weights first: a new folder has a config.json only when the rest is there.
+    write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors, {"format": "pt"}))
+    write_json(folder / CONFIG_FILE, config)
 
 
-def load_pretrained(source: str | Path, *, device: str | torch.device = "cpu") -> LanguageModel:
-    """Open a folder that `save_pretrained` or transformers wrote, or a name on the hub.
+def load_pretrained(folder: str | Path, *, device: str | torch.device = "cpu") -> LanguageModel:
+    """Open what `save_pretrained` wrote, or a GPT-2, Llama or Qwen3 folder of Hugging Face.
 
-    Weights are float32 whatever the file has.
+    Args:
+        folder: a folder with config.json and model.safetensors (or its shards), or the name of
+            a model on the Hugging Face Hub, "owner/name", which is downloaded once.
+        device: where the model goes.
+
+    Returns:
+        The model in evaluation mode, its weights in float32.
 
     Raises:
-        RunError: no such folder, files that are missing, half written or damaged, or a kind of
-            model that this toolkit does not have.
+        RunError: nothing there, or files that are half written, damaged, too new or of a model
+            that is not supported; the message names the file.
+        MissingExtraError: a hub name, and huggingface_hub is not installed.
+        UsageError: the device cannot be used.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        folder = _fetch(str(source))
-    path = folder / CONFIG_FILE
+    path = _resolve(folder)
+    config = _read_config(path / CONFIG_FILE)
+    tensors = _read_weights(path)
+    model = build_model(config, init=False)
+    try:
+        fill_model(model, tensors)
+    except UsageError as error:
+        weights = path / WEIGHTS_FILE
+        if not weights.exists():
+            weights = path / INDEX_FILE
+        raise RunError(f"{weights} does not fit {CONFIG_FILE}: {error}") from error
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {device} cannot be used: {reason}") from error
+
+
+def _resolve(folder: str | Path) -> Path:
+    path = Path(folder)
+    if path.is_dir():
+        return path
+    # runs/x in a place with a folder runs is a mistyped path, not a model of an owner "runs".
+    if isinstance(folder, str) and _HUB_NAME.fullmatch(folder) and not path.parent.is_dir():
+        return _download(folder)
+    if path.exists():
+        raise RunError(f"{path} is a file; expected the folder that holds {CONFIG_FILE}.")
+    raise RunError(f"No model at {path}: there is no such folder.")
+
+
+def _download(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtraError(
+            "hf", f"There is no folder {name}; fetching a model of that name"
+        ) from None
+    try:
+        # Whatever the hub's client raises (no network, no such model, no permission), the user
+        # can only read it: its error classes moved between versions.
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"There is no folder {name}, and the Hugging Face Hub did not give a model of that "
+            f"name: {reason}"
+        ) from error
+
+
+def _read_config(path: Path) -> ModelConfig:
+    if not path.exists():
+        raise RunError(f"No model in {path.parent}: {CONFIG_FILE} is missing.")
     values = _read_json(path)
+    model_type = values.get("model_type")
+    ours = [MODEL_TYPE_PREFIX + name for name in available_models()]
     try:
-        config = from_config_json(values)
-    except (KeyError, TypeError, UsageError, RunError) as error:
-        reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{path} does not describe a model that can be opened: {reason}") from error
-    saved = _read_weights(folder)
-    try:
-        state = from_saved_weights(config, saved, str(values.get("model_type")))
-    except KeyError as error:
-        raise RunError(f"{folder} has no tensor {error}; config.json asks for it.") from error
-    model = build_model(config)
-    _check_tensors(model, state, folder)
-    model.load_state_dict(state)
-    return model.to(device)
-
-
-def _check_tensors(model: LanguageModel, state: dict[str, Tensor], folder: Path) -> None:
-    expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name not in state:
-            raise RunError(f"{folder} has no tensor for '{name}'; config.json asks for it.")
-        if state[name].shape != tensor.shape:
-            raise RunError(
-                f"{folder}: the tensor for '{name}' has shape {tuple(state[name].shape)}; "
-                f"config.json asks for {tuple(tensor.shape)}."
-            )
-    unknown = sorted(set(state) - set(expected))
-    if unknown:
-        raise RunError(f"{folder} has tensors that the model does not: {', '.join(unknown[:3])}.")
+        if model_type in HF_MODEL_TYPES:
+            return config_from_hf(values)
+        if model_type in ours:
+            return config_from_dict(values)
+        raise UnknownNameError("model_type", str(model_type), [*HF_MODEL_TYPES, *ours])
+    except UsageError as error:
+        raise RunError(f"{path} does not describe a model that can be opened: {error}") from error
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    names = [WEIGHTS_FILE]
-    if not (folder / WEIGHTS_FILE).exists() and (folder / INDEX_FILE).exists():
-        names = sorted(set(_read_json(folder / INDEX_FILE)["weight_map"].values()))
-    state: dict[str, Tensor] = {}
-    for name in names:
-        path = folder / name
-        if not path.exists():
-            raise RunError(f"{folder} has no {name}: the model is not complete.")
-        try:
-            state.update(safetensors.torch.load_file(path))
-        except (OSError, safetensors.SafetensorError) as error:
-            raise RunError(f"{path} is damaged: {error}.") from error
-    return state
+    if (folder / WEIGHTS_FILE).exists():
+        return _read_safetensors(folder / WEIGHTS_FILE)
+    if (folder / INDEX_FILE).exists():
+        return _read_shards(folder / INDEX_FILE)
+    pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+    hint = f" {pickled[0]} is a pickle, which is never opened; convert it first." if pickled else ""
+    raise RunError(f"{folder} has a {CONFIG_FILE} but no {WEIGHTS_FILE}.{hint}")
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(file, str) and Path(file).name == file for file in weight_map.values()
+    ):
+        raise RunError(f"{index} is damaged: 'weight_map' must name a file beside it per tensor.")
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(weight_map.values())):
+        tensors.update(_read_safetensors(index.parent / file))
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is incomplete: {path.name} is missing.") from None
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged or half written: {error}.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise RunError(f"{path.parent} holds no model: {path.name} is missing.") from None
+        values = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path} does not describe a model: expected a JSON object.")
-    return value
-
-
-def _fetch(name: str) -> Path:
-    """A model of Hugging Face's hub, from its cache or the network."""
-    if name.count("/") != 1 or name.startswith((".", "/")):
-        raise RunError(f"No model folder at {name}.")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtraError("hf", f"Fetching {name} from the hub") from error
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # the hub's client has dozens of kinds; all mean the same here
-        raise RunError(
-            f"No folder {name}, and the hub did not give a model of that name "
-            f"({type(error).__name__}). Check the name and the network, or give a folder."
-        ) from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path} is damaged: expected a JSON object.")
+    return values

@@ -1,79 +1,60 @@
-"""Models by name: what a configuration is, and which class it builds.
+"""The models by name, and their configurations as JSON values.
 
-A new model is one file and one entry here.
+A new model is one file with a `LanguageModel`, one config dataclass and one line in `_MODELS`.
+Classes are imported when they are first needed, so that listing names does not load torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UnknownNameError, UsageError
-from toolkit.models.base import LanguageModel
-from toolkit.models.bigram import BigramModel
-from toolkit.models.config import (
-    DEFAULT_PRESET,
-    DEFAULT_SIZE,
-    BigramConfig,
-    GPTConfig,
-    ModelConfig,
-    flag,
-    make_bigram_config,
-    make_gpt_config,
-)
-from toolkit.models.gpt import GPTModel
+from toolkit.models.config import BigramConfig, GPTConfig, ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from toolkit.models.base import LanguageModel
+
+CONFIG_FORMAT = 1
+MODEL_TYPE_PREFIX = "toolkit-"
+# What a config.json of ours may hold besides the fields of the dataclass.
+_HEADER = ("model_type", "format", "bos_token_id", "eos_token_id")
 
 
 @dataclass(frozen=True)
-class ModelEntry:
-    """A model's configuration class and model class."""
-
+class _Entry:
     config_class: type[ModelConfig]
-    model_class: type[LanguageModel]
+    module: str
+    class_name: str
 
 
-MODELS: dict[str, ModelEntry] = {
-    "bigram": ModelEntry(BigramConfig, BigramModel),
-    "gpt": ModelEntry(GPTConfig, GPTModel),
+_MODELS: dict[str, _Entry] = {
+    "bigram": _Entry(BigramConfig, "toolkit.models.bigram", "BigramModel"),
+    "gpt": _Entry(GPTConfig, "toolkit.models.gpt", "GPTModel"),
 }
 
 
 def available_models() -> list[str]:
-    """The names that `create_model` takes."""
-    return sorted(MODELS)
+    """The names that `create_model` takes, in the order in which one learns them.
+
+    >>> available_models()
+    ['bigram', 'gpt']
+    """
+    return list(_MODELS)
 
 
-def make_config(
-    name: str,
-    vocab_size: int,
-    *,
-    preset: str | None = None,
-    size: str | None = None,
-    **overrides: Any,
-) -> ModelConfig:
-    """The checked configuration of a model that is asked for by name.
+def find_config_class(name: str) -> type[ModelConfig]:
+    """The config dataclass of the model called `name`.
 
     Raises:
-        UsageError: an unknown name, or an option that this model does not have.
+        UnknownNameError: there is no such model.
     """
-    entry = find_model(name)
-    fields = {field.name for field in dataclasses.fields(entry.config_class)}
-    for option in overrides:
-        if option not in fields:
-            raise UsageError(
-                f"The model {name} has no {flag(option)}. "
-                f"Its options: {', '.join(flag(field) for field in sorted(fields))}."
-            )
-    if name == "gpt":
-        return make_gpt_config(
-            vocab_size, preset=preset or DEFAULT_PRESET, size=size or DEFAULT_SIZE, **overrides
-        )
-    if preset is not None:
-        raise UsageError(f"--preset {preset} is for the model gpt; {name} has none. Leave it out.")
-    return make_bigram_config(vocab_size, size=size or DEFAULT_SIZE, **overrides)
+    return _find(name).config_class
 
 
 def create_model(
@@ -87,33 +68,89 @@ def create_model(
 ) -> LanguageModel:
     """A new model with weights drawn from `seed`.
 
-    >>> create_model("gpt", 100, size="nano", n_layer=1).config.n_layer
-    1
+    Args:
+        name: one of `available_models()`.
+        vocab_size: V.
+        preset: of the model's parts, "gpt2" or "modern" (None: "modern"); only for "gpt".
+        size: of its numbers, "nano" … "medium" (None: "micro").
+        seed: of the weights; the same on every machine with the same version of torch.
+        overrides: single fields of the model's configuration.
+
+    >>> create_model("gpt", 256, size="nano", n_layer=1).num_params()
+    65984
 
     Raises:
-        UsageError: see `make_config`.
+        UsageError: an unknown name, a field that this model does not have, or numbers that do
+            not fit together; the message names the flag.
     """
-    config = make_config(name, vocab_size, preset=preset, size=size, **overrides)
-    return build_model(config, torch.Generator().manual_seed(seed))
+    config = find_config_class(name).make(vocab_size, preset=preset, size=size, **overrides)
+    return build_model(config, seed=seed)
 
 
-def build_model(config: ModelConfig, generator: torch.Generator | None = None) -> LanguageModel:
-    """The model that belongs to a configuration."""
-    for entry in MODELS.values():
-        if type(config) is entry.config_class:
-            # Each class's own __init__ takes its own configuration and a generator.
-            build: Any = entry.model_class
-            model: LanguageModel = build(config, generator)
-            return model
-    raise UsageError(f"No model is made from a {type(config).__name__}.")
-
-
-def find_model(name: str) -> ModelEntry:
-    """The entry of a name.
+def build_model(config: ModelConfig, *, seed: int = 0, init: bool = True) -> LanguageModel:
+    """The model that `config` describes, with weights drawn from `seed`; or with unset weights
+    where `init` is False, to be loaded next.
 
     Raises:
-        UnknownNameError: there is none.
+        UsageError: the seed is out of range.
     """
-    if name not in MODELS:
-        raise UnknownNameError("model", name, MODELS)
-    return MODELS[name]
+    import torch
+
+    entry = _find(config.name)
+    build = getattr(importlib.import_module(entry.module), entry.class_name)
+    model: LanguageModel = build(config, _generator(torch, seed), init=init)
+    return model
+
+
+def config_to_dict(config: ModelConfig) -> dict[str, Any]:
+    """The configuration as JSON values, in toolkit's own layout.
+
+    >>> config_to_dict(BigramConfig(vocab_size=5, block_size=8))
+    {'model_type': 'toolkit-bigram', 'format': 1, 'vocab_size': 5, 'block_size': 8}
+    """
+    header = {"model_type": MODEL_TYPE_PREFIX + config.name, "format": CONFIG_FORMAT}
+    return {**header, **dataclasses.asdict(config)}
+
+
+def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
+    """The inverse of `config_to_dict`.
+
+    >>> config_from_dict({"model_type": "toolkit-bigram", "format": 1, "vocab_size": 5})
+    BigramConfig(vocab_size=5, block_size=128)
+
+    Raises:
+        UsageError: another model_type, a newer format, unknown or missing fields, or values that
+            do not fit together.
+    """
+    model_type = values.get("model_type")
+    types = {MODEL_TYPE_PREFIX + name: name for name in _MODELS}
+    if not isinstance(model_type, str) or model_type not in types:
+        raise UnknownNameError("model_type", str(model_type), types)
+    version = values.get("format")
+    if not isinstance(version, int) or version > CONFIG_FORMAT:
+        raise UsageError(
+            f"its format is {version!r}, and this toolkit reads up to {CONFIG_FORMAT}. "
+            "Install a newer toolkit."
+        )
+    config_class = find_config_class(types[model_type])
+    fields = {name: value for name, value in values.items() if name not in _HEADER}
+    unknown = sorted(set(fields) - set(config_class.field_names()))
+    if unknown:
+        raise UsageError(f"{model_type} has no field {', '.join(unknown)}.")
+    if "vocab_size" not in fields:
+        raise UsageError("the field vocab_size is missing.")
+    return config_class(**fields)
+
+
+def _find(name: str) -> _Entry:
+    if name not in _MODELS:
+        raise UnknownNameError("model", name, _MODELS)
+    return _MODELS[name]
+
+
+def _generator(torch: Any, seed: int) -> torch.Generator:
+    try:
+        generator: torch.Generator = torch.Generator().manual_seed(seed)
+    except (RuntimeError, TypeError, ValueError, OverflowError):
+        raise UsageError(f"--seed {seed} must be a whole number that fits into 64 bits.") from None
+    return generator

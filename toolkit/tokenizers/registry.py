@@ -112,18 +112,6 @@ def needs_corpus(spec: str | Path) -> bool:
     return kind is not None and _is_trained(kind)
 
 
-def spec_class(spec: str) -> type[Tokenizer]:
-    """The class of a spec that names a kind of tokenizer, with or without a vocabulary size.
-
-    >>> spec_class("bpe:4k").__name__
-    'BPETokenizer'
-
-    Raises:
-        UsageError: the spec names none.
-    """
-    return _parse(spec)[0]
-
-
 def load_tokenizer(
     spec: str | Path, corpus: Iterable[str] | None = None, **options: Any
 ) -> Tokenizer:
