@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.data.loader import BatchLoader as BatchLoader
-    from toolkit.data.loader import bits_per_byte as bits_per_byte
     from toolkit.data.loader import evaluation_batches as evaluation_batches
-    from toolkit.data.token_array import TokenArray as TokenArray
+    from toolkit.data.loader import require_length as require_length
     from toolkit.data.token_dataset import TokenDataset as TokenDataset
+    from toolkit.data.token_dataset import bits_per_byte as bits_per_byte
 
 _WHERE = {
     "BatchLoader": "loader",
-    "TokenArray": "token_array",
     "TokenDataset": "token_dataset",
-    "bits_per_byte": "loader",
+    "bits_per_byte": "token_dataset",
     "evaluation_batches": "loader",
+    "require_length": "loader",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

@@ -124,7 +124,7 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     # In half precision the sum over V terms would lose digits; for float32 this copies nothing.
     flat_logits = logits.float().view(-1, logits.size(-1))  # (B·T, V)
-    flat_targets = targets.long().view(-1)  # (B·T)
+    flat_targets = targets.long().reshape(-1)  # (B·T)
     return F.cross_entropy(flat_logits, flat_targets, ignore_index=IGNORE_INDEX)
 
 
