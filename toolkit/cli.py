@@ -187,6 +187,7 @@ def train(
     from toolkit import display
     from toolkit.corpora import load_corpus
     from toolkit.pipeline import TrainingSession
+    from toolkit.tokenizers.registry import class_of_spec
 
     given = {
         "n_layer": n_layer,
@@ -218,6 +219,7 @@ def train(
             options["device"] = device
         session = TrainingSession.resume(out, on_stage=show.stage, **options)
     else:
+        class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
         with show.preparing() as on_progress:
             text = load_corpus(
                 corpus,

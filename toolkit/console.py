@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,18 +31,25 @@ if TYPE_CHECKING:
 # Two backgrounds in turn are enough to see where a token ends; both keep black text readable.
 _TOKEN_STYLES = ("black on #a8d5ff", "black on #ffe2a8")
 _PARTIAL_STYLE = "black on #f5b8c4"
+_PIPE_WIDTH = 200
 _PROMPT_STYLE = "bold cyan"
 _SHOWN = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
 def out() -> Console:
     """Standard output as it is now (tests replace it)."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    return _console(sys.stdout)
 
 
 def err() -> Console:
     """Standard error as it is now."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    # A pipe has no width of its own; 80 columns would cut tables that somebody wants to grep.
+    width = None if file.isatty() else _PIPE_WIDTH
+    return Console(file=file, highlight=False, soft_wrap=True, width=width)
 
 
 def print_error(message: str) -> None:

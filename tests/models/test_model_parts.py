@@ -9,12 +9,11 @@ import torch
 from toolkit.models.config import GPTConfig
 from toolkit.models.layers import (
     CausalSelfAttention,
-    GeluMLP,
+    GELUMLP,
+    LayerNorm,
     RMSNorm,
-    RotaryEmbedding,
-    SwiGLU,
-    make_norm,
-    rotate,
+    Rotary,
+    SwiGLUMLP,
 )
 
 # float32 has 24 bits; sums of a few hundred products of order one lose some of them.
@@ -49,8 +48,7 @@ def test_rms_norm_equals_its_formula() -> None:
 
 
 def test_layer_norm_equals_its_formula() -> None:
-    config = GPTConfig(vocab_size=5, n_embd=16, norm="layernorm", bias=True, norm_eps=1e-3)
-    norm, x = randomise(make_norm(config)), random(2, 5, 16) * 3 + 1
+    norm, x = randomise(LayerNorm(16, 1e-3, bias=True)), random(2, 5, 16) * 3 + 1
     a = array(x)
     expected = (a - a.mean(-1, keepdims=True)) / np.sqrt(a.var(-1, keepdims=True) + 1e-3)
     expected = expected * array(norm.weight) + array(norm.bias)
@@ -59,7 +57,7 @@ def test_layer_norm_equals_its_formula() -> None:
 
 def test_gelu_mlp_equals_its_formula() -> None:
     config = GPTConfig(vocab_size=5, n_embd=8, n_head=2, n_inner=12, mlp="gelu", bias=True)
-    mlp, x = randomise(GeluMLP(config)), random(2, 3, 8)
+    mlp, x = randomise(GELUMLP(config)), random(2, 3, 8)
     h = array(x) @ array(mlp.up.weight).T + array(mlp.up.bias)
     h = 0.5 * h * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
     expected = h @ array(mlp.down.weight).T + array(mlp.down.bias)
@@ -68,8 +66,8 @@ def test_gelu_mlp_equals_its_formula() -> None:
 
 def test_swiglu_mlp_equals_its_formula() -> None:
     config = GPTConfig(vocab_size=5, n_embd=8, n_head=2, n_inner=12, mlp="swiglu")
-    mlp, x = randomise(SwiGLU(config)), random(2, 3, 8)
-    gate, up = (array(x) @ array(part.weight).T for part in (mlp.gate, mlp.up))
+    mlp, x = randomise(SwiGLUMLP(config)), random(2, 3, 8)
+    gate, up = np.split(array(x) @ array(mlp.gate_up.weight).T, 2, axis=-1)
     expected = (gate / (1 + np.exp(-gate)) * up) @ array(mlp.down.weight).T
     np.testing.assert_allclose(array(mlp(x)), expected, atol=1e-4)
 
@@ -80,11 +78,13 @@ def test_attention_equals_its_formula(n_kv_head: int, qk_norm: bool) -> None:
         vocab_size=5, n_embd=32, n_head=4, n_kv_head=n_kv_head, qk_norm=qk_norm, block_size=8
     )
     attention, x = randomise(CausalSelfAttention(config)), random(2, 6, 32) / 4
+    weight, a = array(attention.qkv.weight), array(x)
+    q, k, v = np.split(a @ weight.T, [32, 32 + 8 * n_kv_head], axis=-1)
 
-    def heads(part: torch.nn.Linear) -> np.ndarray:
-        return (array(x) @ array(part.weight).T).reshape(2, 6, -1, 8).transpose(0, 2, 1, 3)
+    def heads(part: np.ndarray) -> np.ndarray:
+        return part.reshape(2, 6, -1, 8).transpose(0, 2, 1, 3)
 
-    q, k, v = heads(attention.q), heads(attention.k), heads(attention.v)
+    q, k, v = heads(q), heads(k), heads(v)
     if qk_norm:
         q = q / np.sqrt((q**2).mean(-1, keepdims=True) + 1e-6) * array(attention.q_norm.weight)
         k = k / np.sqrt((k**2).mean(-1, keepdims=True) + 1e-6) * array(attention.k_norm.weight)
@@ -93,16 +93,15 @@ def test_attention_equals_its_formula(n_kv_head: int, qk_norm: bool) -> None:
     scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(8)
     scores = np.where(np.tril(np.ones((6, 6), bool)), scores, -np.inf)
     y = (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(2, 6, 32)
-    expected = y @ array(attention.out.weight).T
-    np.testing.assert_allclose(array(attention(x)), expected, atol=1e-4)
+    expected = y @ array(attention.proj.weight).T
+    np.testing.assert_allclose(array(attention(x, None)), expected, atol=1e-4)
 
 
 def test_rotary_scores_depend_on_distance_alone() -> None:
-    angles = RotaryEmbedding(16, 32, 10000.0)(32)
+    rotary = Rotary(16, 32, 10000.0)
     q, k = random(1, 1, 1, 16, seed=1), random(1, 1, 1, 16, seed=2)
-    turned_q = rotate(q.expand(1, 32, 1, 16), *angles)[0, :, 0]  # (T, D)
-    turned_k = rotate(k.expand(1, 32, 1, 16), *angles)[0, :, 0]
-    scores = turned_q @ turned_k.T  # (T, T)
+    turned_q, turned_k = rotary(q.expand(1, 1, 32, 16)), rotary(k.expand(1, 1, 32, 16))
+    scores = (turned_q @ turned_k.transpose(-1, -2))[0, 0]  # (T, T)
     for distance in range(-8, 9):
         diagonal = scores.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-4, rtol=0)
@@ -110,8 +109,7 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
 
 
 def test_rotary_turns_each_pair_by_its_angle() -> None:
-    angles = RotaryEmbedding(4, 3, 100.0)(3)
-    turned = rotate(torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 3, 1, 4), *angles)[0, :, 0]
+    turned = Rotary(4, 3, 100.0)(torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 1, 3, 4))[0, 0]
     for t in range(3):
         # Pairs are channels (0, 2) at frequency 1 and (1, 3) at 100^(-1/2) = 0.1.
         expected = [math.cos(t), math.cos(0.1 * t), math.sin(t), math.sin(0.1 * t)]

@@ -60,11 +60,13 @@ class BatchLoader:
             ids = ids.pin_memory().to(self._device, non_blocking=True)
         else:
             ids = ids.to(self._device)
-        return ids[:, :-1], ids[:, 1:]
+        # Contiguous, as a model may want to look at them as one flat row.
+        return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def _gather(self, windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if len(self._shards) == 1:
-            return self._shards[0][windows[:, None] + self._offsets].astype(np.int64)
+            ids = self._shards[0][windows[:, None] + self._offsets]
+            return np.asarray(ids, dtype=np.int64)
         batch = np.empty((len(windows), len(self._offsets)), np.int64)
         shard_of = np.searchsorted(self._first_window, windows, side="right") - 1
         for number in np.unique(shard_of):

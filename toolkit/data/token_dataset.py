@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +22,24 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.corpora import Corpus
-from toolkit.errors import RunError, UsageError
-from toolkit.files import sync_folder, write_bytes, write_json
+from toolkit.data.building import (
+    FORMAT,
+    INDEX_FILE,
+    SPLITS,
+    OnProgress,
+    Shard,
+    Split,
+    build_token_files,
+    id_dtype,
+)
+from toolkit.data.locking import exclusive_lock
+from toolkit.errors import RunError, UnknownNameError, UsageError
+from toolkit.files import recover_folder
 from toolkit.tokenizers import Tokenizer
 
-FORMAT = 1
-INDEX_FILE = "index.json"
-PROGRESS_FILE = "progress.json"
-SPLITS = ("train", "val")
 SHARD_TOKENS = 1 << 24
-END_OF_TEXT = "<|endoftext|>"
 
-OnProgress = Callable[[int, int | None], None]
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of ids.
-
-    Attributes:
-        name: of the file.
-        num_tokens: how many ids.
-        crc32: of its bytes.
-    """
-
-    name: str
-    num_tokens: int
-    crc32: int
-
-
-@dataclass(frozen=True)
-class Split:
-    """The shards of one part of the corpus, and how much text they hold."""
-
-    shards: tuple[Shard, ...]
-    num_bytes: int
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(shard.num_tokens for shard in self.shards)
 
 
 class TokenDataset:
@@ -88,23 +63,33 @@ class TokenDataset:
         self._num_bytes = num_bytes
 
     def shards(self, split: str) -> list[TokenArray]:
-        """The arrays of a part, memory-mapped where they are files."""
+        """The arrays of a part ("train" or "val"), memory-mapped where they are files.
+
+        Raises:
+            UnknownNameError: there is no such part.
+        """
+        if split not in self._parts:
+            raise UnknownNameError("split", split, self._parts)
         return self._parts[split]
 
     def num_tokens(self, split: str) -> int:
         """How many ids a part has."""
-        return sum(len(shard) for shard in self._parts[split])
+        return sum(len(shard) for shard in self.shards(split))
 
     def num_bytes(self, split: str) -> int:
         """How many bytes of UTF-8 the ids of a part stand for."""
+        self.shards(split)
         return self._num_bytes[split]
 
     def tokens(self, split: str) -> TokenArray:
         """A part as one array: the file itself where there is one shard, else a copy of all."""
-        shards = self._parts[split]
+        shards = self.shards(split)
         if len(shards) == 1:
             return shards[0]
-        return np.concatenate(shards) if shards else np.zeros(0, np.uint16)
+        if not shards:
+            return np.zeros(0, np.uint16)
+        joined: TokenArray = np.concatenate(shards)  # type: ignore[assignment]  # one dtype in all
+        return joined
 
     @classmethod
     def from_ids(
@@ -117,9 +102,14 @@ class TokenDataset:
         """A dataset in memory. Without `num_bytes`, one byte a token is assumed."""
         parts = {"train": np.asarray(train), "val": np.asarray(val)}
         for name, ids in parts.items():
-            if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < vocab_size):
+            if ids.size and (ids.ndim != 1 or ids.dtype.kind not in "iu"):
+                raise UsageError(
+                    f"The {name} ids must be one row of whole numbers, not {ids.dtype} of shape "
+                    f"{ids.shape}."
+                )
+            if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocab_size):
                 raise UsageError(f"The {name} ids are not all in 0 … {vocab_size - 1}.")
-        kind = _dtype(vocab_size)
+        kind = id_dtype(vocab_size)
         sizes = num_bytes or {name: ids.size for name, ids in parts.items()}
         return cls(vocab_size, {n: [ids.astype(kind)] for n, ids in parts.items()}, sizes)
 
@@ -137,9 +127,11 @@ class TokenDataset:
             version = index["format"]
             if version > FORMAT:
                 raise RunError(f"{path} has format {version}; this toolkit reads up to {FORMAT}.")
-            kind = np.dtype(index["dtype"])
-            splits = {name: _read_split(index["splits"][name]) for name in SPLITS}
             vocab_size = int(index["vocab_size"])
+            kind = id_dtype(vocab_size)
+            if index["dtype"] != kind.str:
+                raise ValueError(f"dtype {index['dtype']!r} for {vocab_size} tokens")
+            splits = {name: _read_split(index["splits"][name]) for name in SPLITS}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path} is no index of token files: {error}.") from error
         parts: dict[str, list[TokenArray]] = {}
@@ -160,16 +152,34 @@ class TokenDataset:
     ) -> TokenDataset:
         """Open the token files of this corpus and tokenizer under `root`, or build them there.
 
-        Files that are damaged are built again.
+        Files that are damaged are built again. Of several processes that ask at once, one builds
+        and the others wait for it.
+
+        Raises:
+            UsageError, RunError: as for `build`.
         """
         key = f"{corpus.sha256}/{tokenizer.fingerprint()}/{held_out}/{FORMAT}"
         folder = Path(root) / hashlib.sha256(key.encode()).hexdigest()[:32]
         try:
             return cls.open(folder)
         except RunError:
-            if folder.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-        return cls.build(corpus, tokenizer, folder, held_out=held_out, on_progress=on_progress)
+            pass
+        with exclusive_lock(_lock_path(folder)):
+            recover_folder(folder)
+            try:
+                return cls.open(folder)  # another process built it while this one waited
+            except RunError:
+                pass
+            report = on_progress or (lambda done, total: None)
+            build_token_files(
+                corpus,
+                tokenizer,
+                folder,
+                held_out=held_out,
+                shard_tokens=SHARD_TOKENS,
+                report=report,
+            )
+            return cls.open(folder)
 
     @classmethod
     def build(
@@ -184,59 +194,34 @@ class TokenDataset:
     ) -> TokenDataset:
         """Encode a corpus into `folder`; a build that was cut short goes on where it was.
 
+        Token files that are there already are replaced once the new ones are finished.
+
         Args:
             held_out: the share of the text, at its end, to validate on.
             shard_tokens: ids in a file before the next one begins.
             on_progress: told how many bytes of text are done, and how many there are.
 
         Raises:
-            VocabularyError: text that the tokenizer has no token for.
-            ToolkitError: files that cannot be written.
+            UsageError: text that the tokenizer has no token for, a wrong option, or a `folder`
+                that holds something else than token files.
+            RunError: files that cannot be written.
         """
         folder = Path(folder)
-        work = folder.with_name(f".{folder.name}.part")
-        work.mkdir(parents=True, exist_ok=True)
-        with _only_builder(work):
-            if (folder / INDEX_FILE).exists():
-                return cls.open(folder)  # another process was faster
-            done = _read_progress(work)
-            report = on_progress or (lambda done, total: None)
-            parts = dict(zip(SPLITS, corpus.split(held_out), strict=True))
-            kind = _dtype(tokenizer.vocab_size)
-            splits: dict[str, Split] = {}
-            before = 0
-            for name, part in parts.items():
-                if name in done:
-                    splits[name] = done[name]
-                else:
-                    shift = before
-                    splits[name] = _encode_part(
-                        name,
-                        part,
-                        tokenizer,
-                        work,
-                        kind,
-                        shard_tokens,
-                        lambda size, shift=shift: report(shift + size, corpus.num_bytes),
-                    )
-                    done[name] = splits[name]
-                    write_json(work / PROGRESS_FILE, {n: asdict(s) for n, s in done.items()})
-                before += splits[name].num_bytes
-            index = {
-                "format": FORMAT,
-                "dtype": kind.str,
-                "vocab_size": tokenizer.vocab_size,
-                "corpus": {"name": corpus.name, "sha256": corpus.sha256},
-                "tokenizer": tokenizer.fingerprint(),
-                "held_out": held_out,
-                "splits": {name: asdict(split) for name, split in splits.items()},
-            }
-            write_json(work / INDEX_FILE, index)
-            (work / PROGRESS_FILE).unlink(missing_ok=True)
-            (work / _LOCK_FILE).unlink(missing_ok=True)
-            work.rename(folder)
-            sync_folder(folder.parent)
-        return cls.open(folder)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX_FILE).exists():
+            raise UsageError(
+                f"{folder} is not empty and holds no token files ({INDEX_FILE} is missing). "
+                "Choose another folder."
+            )
+        with exclusive_lock(_lock_path(folder)):
+            build_token_files(
+                corpus,
+                tokenizer,
+                folder,
+                held_out=held_out,
+                shard_tokens=shard_tokens,
+                report=on_progress or (lambda done, total: None),
+            )
+            return cls.open(folder)
 
 
 def bits_per_byte(loss: float, num_tokens: int, num_bytes: int) -> float:
@@ -248,90 +233,16 @@ def bits_per_byte(loss: float, num_tokens: int, num_bytes: int) -> float:
     return loss / float(np.log(2)) * num_tokens / num_bytes if num_bytes else float("nan")
 
 
-_LOCK_FILE = "lock"
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
-class _only_builder:  # noqa: N801  # used like a function
-    """Hold a lock while building, where the OS has one; two builders then take turns."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _LOCK_FILE
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("a")
-        if os.name != "nt":
-            import fcntl
-
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            # The one who was faster renamed the folder away: this lock guards nothing now.
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _encode_part(
-    name: str,
-    part: Corpus,
-    tokenizer: Tokenizer,
-    folder: Path,
-    kind: np.dtype[Any],
-    shard_tokens: int,
-    report: Callable[[int], None],
-) -> Split:
-    shards: list[Shard] = []
-    num_bytes = 0
-    waiting: list[npt.NDArray[Any]] = []
-    num_waiting = 0
-
-    def write(ids: npt.NDArray[Any]) -> None:
-        data = ids.astype(kind).tobytes()
-        shard = Shard(f"{name}-{len(shards):05d}.bin", len(ids), zlib.crc32(data))
-        write_bytes(folder / shard.name, data)
-        shards.append(shard)
-
-    for ids, size in _encoded_documents(part, tokenizer):
-        waiting.append(ids)
-        num_waiting += len(ids)
-        num_bytes += size
-        report(num_bytes)
-        while num_waiting >= shard_tokens:
-            joined = np.concatenate(waiting)
-            write(joined[:shard_tokens])
-            waiting = [joined[shard_tokens:]]
-            num_waiting -= shard_tokens
-    if num_waiting:
-        write(np.concatenate(waiting))
-    return Split(tuple(shards), num_bytes)
-
-
-def _encoded_documents(
-    part: Corpus, tokenizer: Tokenizer
-) -> Iterator[tuple[npt.NDArray[Any], int]]:
-    """The ids of each document and its size in bytes; an end-of-text token between documents."""
-    end = tokenizer.special_tokens.get(END_OF_TEXT)
-    for number, text in enumerate(part):
-        batch = tokenizer.encode_batch([text])
-        ids = batch[0]
-        if number and end is not None:
-            ids = np.concatenate([np.array([end], ids.dtype), ids])
-        yield ids, len(text.encode("utf-8", errors="surrogatepass"))
-
-
-def _dtype(vocab_size: int) -> np.dtype[Any]:
-    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
-
-
-def _read_split(value: dict[str, Any]) -> Split:
-    return Split(tuple(Shard(**shard) for shard in value["shards"]), int(value["num_bytes"]))
-
-
-def _read_progress(folder: Path) -> dict[str, Split]:
-    try:
-        value = json.loads((folder / PROGRESS_FILE).read_bytes())
-        return {name: _read_split(split) for name, split in value.items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _read_split(value: Mapping[str, Any]) -> Split:
+    shards = tuple(Shard(**shard) for shard in value["shards"])
+    for shard in shards:
+        if Path(shard.name).name != shard.name:
+            raise ValueError(f"'{shard.name}' is no name of a shard")
+    return Split(shards, int(value["num_bytes"]))
 
 
 def _map_shard(folder: Path, shard: Shard, kind: np.dtype[Any]) -> TokenArray:

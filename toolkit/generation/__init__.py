@@ -1,4 +1,10 @@
-"""Text from models. Every name is imported when it is first used."""
+"""Text from models: samplers, generation with and without a tokenizer, streaming.
+
+    generator = Generator(model, tokenizer)
+    generator.generate("ROMEO:", max_new_tokens=200, top_k=50, seed=1).text
+
+Every name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +14,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.generation.generator import Completion as Completion
     from toolkit.generation.generator import Generator as Generator
-    from toolkit.generation.generator import fresh_seed as fresh_seed
-    from toolkit.generation.generator import sample_seed as sample_seed
+    from toolkit.generation.generator import SamplingOptions as SamplingOptions
     from toolkit.generation.samplers import Greedy as Greedy
-    from toolkit.generation.samplers import Processor as Processor
+    from toolkit.generation.samplers import LogitsProcessor as LogitsProcessor
     from toolkit.generation.samplers import Sampler as Sampler
     from toolkit.generation.samplers import Temperature as Temperature
     from toolkit.generation.samplers import TopK as TopK
     from toolkit.generation.samplers import TopP as TopP
     from toolkit.generation.samplers import make_sampler as make_sampler
+    from toolkit.generation.seeds import fresh_seed as fresh_seed
+    from toolkit.generation.seeds import sample_seed as sample_seed
+    from toolkit.generation.strategies import STRATEGIES as STRATEGIES
+    from toolkit.generation.strategies import Step as Step
+    from toolkit.generation.strategies import Strategy as Strategy
     from toolkit.generation.strategies import available_strategies as available_strategies
+    from toolkit.generation.streaming import StopScanner as StopScanner
     from toolkit.generation.streaming import StreamDecoder as StreamDecoder
 
-_WHERE = {
-    "Completion": "generator",
-    "Generator": "generator",
-    "fresh_seed": "generator",
-    "sample_seed": "generator",
-    "Greedy": "samplers",
-    "Processor": "samplers",
-    "Sampler": "samplers",
-    "Temperature": "samplers",
-    "TopK": "samplers",
-    "TopP": "samplers",
-    "make_sampler": "samplers",
-    "available_strategies": "strategies",
-    "StreamDecoder": "streaming",
+_HOME = {
+    "generator": ("Completion", "Generator", "SamplingOptions"),
+    "samplers": (
+        "Greedy",
+        "LogitsProcessor",
+        "Sampler",
+        "Temperature",
+        "TopK",
+        "TopP",
+        "make_sampler",
+    ),
+    "seeds": ("fresh_seed", "sample_seed"),
+    "strategies": ("STRATEGIES", "Step", "Strategy", "available_strategies"),
+    "streaming": ("StopScanner", "StreamDecoder"),
 }
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_WHERE)
 

@@ -1,30 +1,43 @@
-"""Text from a model: prompts in, samples out, as a whole or as a stream.
+"""Text from a model: prompts in, samples out, whole or as a stream.
 
-A context longer than the model's `block_size` is handled by a sliding window: the model sees the
-last `block_size` tokens, and positions count from the window's start, as in training.
-
-Left out: a key/value cache; every step computes the whole window (see `WindowDecoder`).
+`Generator` joins the parts: `decoding` runs the model, `samplers` choose tokens, `streaming` turns
+them into text. A context longer than the model's `block_size` is handled by
+a window that slides (see `WindowDecoder`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict, Unpack
 
 import torch
-from torch import Tensor
 
 from toolkit.errors import UsageError, VocabularyError
+from toolkit.generation.decoding import Continuations
 from toolkit.generation.samplers import Sampler, make_sampler
+from toolkit.generation.seeds import fresh_seed, sample_seed, seeded_generator
 from toolkit.generation.streaming import StopScanner, StreamDecoder
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 DEFAULT_NEW_TOKENS = 200
+# Samples are made in batches whose logits (B, T, V) hold at most so many numbers: 1 GiB in float32.
+MAX_LOGITS = 2**28
+
+FinishReason = Literal["length", "stop", "eos"]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How tokens are drawn: the options of `make_sampler`, or a sampler made by hand."""
+
+    strategy: str
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    sampler: Sampler | None
 
 
 @dataclass(frozen=True)
@@ -33,57 +46,61 @@ class Completion:
 
     Attributes:
         prompt: the text that it continues.
-        text: the new text, without the prompt and without the stop string.
-        prompt_ids, ids: the same as ids; `ids` are all that were drawn, those of a stop string too.
-        finish_reason: "length" (max_new_tokens reached), "stop" (a stop string) or "eos" (the
-            model ended the text).
-        seed: repeats this sample.
+        text: the new text alone. It is what `ids` stand for, cut before a stop string.
+        prompt_ids: the ids that the model started from.
+        ids: the new ids, those of a stop string too; without the id that ended the text.
+        finish_reason: "length" (max_new_tokens were drawn), "stop" (a stop string came) or "eos"
+            (the model drew the tokenizer's `<|endoftext|>`).
+        seed: given to `generate` with the same options, it repeats this sample.
     """
 
     prompt: str
     text: str
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
-    finish_reason: str
+    finish_reason: FinishReason
     seed: int
-
-
-class WindowDecoder:
-    """Next-token logits of growing sequences, one row each, all of the same length."""
-
-    def __init__(self, model: LanguageModel, ids: Sequence[int], rows: int) -> None:
-        self._model = model
-        device = next(model.parameters()).device
-        self._ids = torch.tensor([list(ids)] * rows, dtype=torch.long, device=device)  # (B, T)
-
-    def next_logits(self) -> Tensor:
-        """Logits (B, V) of the token that comes next."""
-        window = self._ids[:, -self._model.block_size :]
-        return self._model(window).logits[:, -1]
-
-    def append(self, tokens: Tensor) -> None:
-        """Add one token (B,) to each row."""
-        tokens = tokens.to(self._ids.device)
-        self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)[:, -self._model.block_size :]
 
 
 class Generator:
     """A model and its tokenizer, ready to continue prompts.
 
-    Without a tokenizer only `generate_ids` works. The model is left as it was found: its mode, its
-    weights, torch's global random state.
+    The model is left as it was found: its mode, its weights, torch's global random state.
 
-    Raises:
-        UsageError: the tokenizer has ids that the model does not know.
+    >>> from toolkit.models import create_model
+    >>> from toolkit.tokenizers import ByteTokenizer
+    >>> generator = Generator(create_model("bigram", 256), ByteTokenizer())
+    >>> first = generator.generate("ROMEO:", max_new_tokens=20, seed=1)
+    >>> first == generator.generate("ROMEO:", max_new_tokens=20, seed=1)
+    True
+    >>> "".join(generator.stream("ROMEO:", max_new_tokens=20, seed=1)) == first.text
+    True
     """
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None = None,
+        *,
+        device: str | torch.device | None = None,
+    ) -> None:
+        """Join a model and its tokenizer.
+
+        Args:
+            model: any model of the next token.
+            tokenizer: the one that it was trained with; without it only `generate_ids` works.
+            device: where to compute; the model is moved there. None: where it is.
+
+        Raises:
+            UsageError: the tokenizer has ids that the model does not know, or there is no such
+                device.
+        """
         if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
             raise UsageError(
-                f"The tokenizer has {tokenizer.vocab_size} tokens and the model "
-                f"{model.config.vocab_size}: they do not belong together."
+                f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model knows "
+                f"{model.config.vocab_size:,}: they do not belong together."
             )
-        self.model = model
+        self.model = model if device is None else _move(model, device)
         self._tokenizer = tokenizer
 
     @property
@@ -102,225 +119,275 @@ class Generator:
         prompt: str,
         *,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
         seed: int | None = None,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> Iterator[str]:
         """Pieces of the new text as they are made; joined, they are `generate(...).text`.
 
+        A piece is never half a character, and never the beginning of a stop string.
+
         Args:
-            prompt: the text to continue; "" starts a new one.
+            prompt: the text to continue; "" starts a new one (see `prompt_ids`).
             max_new_tokens: how many tokens to draw at most.
             stop: the text ends before the first of these strings.
+            ignore_eos: go on after `<|endoftext|>`, which is then shown as text.
             seed: the same seed gives the same text; None draws a fresh one.
-            sampling: strategy, temperature, top_k, top_p (see `make_sampler`), or sampler=.
+            sampling: strategy, temperature, top_k and top_p as in `make_sampler`, or sampler.
 
         Raises:
-            UsageError: a wrong option. VocabularyError: a prompt that cannot be encoded. Both are
-            raised at once, not when the first piece is taken.
+            UsageError, VocabularyError: a wrong option, or a prompt that cannot be encoded; at
+                once, not when the first piece is taken.
+            ModelError: the model's logits are not numbers.
         """
-        sample = self._sample(prompt, max_new_tokens, stop, seed, sampling)
-        return (piece for piece in sample if piece)
+        sample = self._sample(max_new_tokens, stop, ignore_eos, seed)
+        steps = self._steps(self.prompt_ids(prompt), [sample], _chosen_sampler(sampling))
+        return (piece for piece in steps if piece)
 
     def generate(
         self,
         prompt: str,
         *,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
         seed: int | None = None,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> Completion:
-        """One sample; the arguments and errors are those of `stream`."""
-        seed = fresh_seed() if seed is None else seed
-        sample = self._sample(prompt, max_new_tokens, stop, seed, sampling)
-        text = "".join(sample)
-        return Completion(
-            prompt, text, tuple(sample.prompt_ids), tuple(sample.ids), sample.finish_reason, seed
-        )
+        """One sample; arguments and errors are those of `stream`."""
+        sample = self._sample(max_new_tokens, stop, ignore_eos, seed)
+        return self._complete(prompt, [sample], _chosen_sampler(sampling))[0]
 
     def generate_samples(
-        self, prompt: str, num_samples: int, *, seed: int | None = None, **options: Any
+        self,
+        prompt: str,
+        num_samples: int,
+        *,
+        max_new_tokens: int = DEFAULT_NEW_TOKENS,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        seed: int | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
-        """Several samples; sample i is `generate` with `sample_seed(seed, i)`.
+        """Several samples of one prompt, computed side by side.
 
-        Raises:
-            UsageError: fewer than one sample; else as `stream`.
+        Sample i is what `generate` gives with the seed `sample_seed(seed, i)`. Other arguments and
+        errors are those of `stream`.
         """
+        _check_whole("--num-samples", num_samples)
         if num_samples < 1:
             raise UsageError(f"--num-samples {num_samples} must be at least 1")
         seed = fresh_seed() if seed is None else seed
-        seeds = (sample_seed(seed, number) for number in range(num_samples))
-        return [self.generate(prompt, seed=each, **options) for each in seeds]
+        samples = [
+            self._sample(max_new_tokens, stop, ignore_eos, sample_seed(seed, number))
+            for number in range(num_samples)
+        ]
+        return self._complete(prompt, samples, _chosen_sampler(sampling))
 
-    @torch.inference_mode()
     def generate_ids(
         self,
-        ids: Sequence[int],
+        ids: Iterable[int],
         *,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
         seed: int | None = None,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[int]:
-        """The new ids after `ids`; no tokenizer is needed and no token ends the text.
+        """The new ids after `ids`: always max_new_tokens, for no token ends a list of ids.
+
+        Args:
+            ids: a list, array or tensor of at least one id.
+            max_new_tokens: how many ids to draw.
+            seed, sampling: see `stream`.
 
         Raises:
-            UsageError: no ids, ids that the model does not know, or a wrong option.
+            UsageError, VocabularyError: no ids, ids that the model does not know, or a wrong
+                option.
+            ModelError: the model's logits are not numbers.
         """
-        check_count(max_new_tokens)
-        sampler = _sampler(sampling)
-        if not ids:
-            raise UsageError("generate_ids needs at least one id to start from.")
-        vocab_size = self.model.config.vocab_size
-        for token_id in ids:
-            if not 0 <= token_id < vocab_size:
-                raise VocabularyError(f"Id {token_id} is not one of the model's {vocab_size}.")
-        source = _generator(fresh_seed() if seed is None else seed)
-        new: list[int] = []
-        with _evaluating(self.model):
-            decoder = WindowDecoder(self.model, ids, rows=1)
-            for _ in range(max_new_tokens):
-                drawn = sampler.draw(decoder.next_logits(), [source])
-                decoder.append(drawn)
-                new.append(int(drawn))
-        return new
-
-    def _sample(
-        self,
-        prompt: str,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        seed: int | None,
-        sampling: dict[str, Any],
-    ) -> _Sample:
-        check_count(max_new_tokens)
-        seed = fresh_seed() if seed is None else seed
-        ids = self.prompt_ids(prompt)
-        stop = [stop] if isinstance(stop, str) else stop
-        return _Sample(self, ids, max_new_tokens, stop, _sampler(sampling), _generator(seed))
+        _check_max_new_tokens(max_new_tokens)
+        generator = seeded_generator(fresh_seed() if seed is None else seed)
+        prompt_ids = self._checked_ids(ids)
+        rows = self._continue(prompt_ids, [generator], _chosen_sampler(sampling))
+        return [rows.draw()[0] for _ in range(max_new_tokens)]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """The ids that a prompt starts from.
+        """The ids that a prompt starts from; special tokens in it are plain text.
 
-        An empty prompt starts a new text: from `<|endoftext|>` where the tokenizer has it, else
-        from a line break, else from the first id.
+        A model continues something. An empty prompt stands for the beginning of a text: the
+        `<|endoftext|>` that ended the one before, where the tokenizer has it, else a line break,
+        else (a vocabulary without one) the first id that is no special token.
 
         Raises:
             VocabularyError: a character that the tokenizer does not know.
         """
+        if not isinstance(prompt, str):
+            kind = type(prompt).__name__
+            raise UsageError(f"A prompt must be text, not {kind}; for ids there is generate_ids.")
         ids = self.tokenizer.encode(prompt)
-        if ids:
-            return ids
+        return ids or self._first_ids()
+
+    def _first_ids(self) -> list[int]:
         special = self.tokenizer.special_tokens
         if END_OF_TEXT in special:
             return [special[END_OF_TEXT]]
         try:
-            return self.tokenizer.encode("\n")[:1] or [0]
+            line_break = self.tokenizer.encode("\n")
         except VocabularyError:
-            return [0]
+            line_break = []
+        if line_break and self.tokenizer.unk_id not in line_break:
+            return line_break
+        plain = set(range(self.tokenizer.vocab_size)) - set(special.values())
+        return [min(plain, default=0)]
+
+    def _checked_ids(self, ids: Iterable[int]) -> list[int]:
+        try:
+            checked = [operator.index(token_id) for token_id in ids]  # of NumPy and torch too
+        except TypeError as error:
+            raise UsageError(f"generate_ids needs whole numbers: {error}.") from error
+        if not checked:
+            raise UsageError("generate_ids needs at least one id to start from.")
+        size = self.model.config.vocab_size
+        for token_id in checked:
+            if not 0 <= token_id < size:
+                raise VocabularyError(
+                    f"Id {token_id} is no token: this model's are 0 to {size - 1}."
+                )
+        return checked
+
+    def _sample(
+        self,
+        max_new_tokens: int,
+        stop: str | Sequence[str],
+        ignore_eos: bool,
+        seed: int | None,
+    ) -> _Sample:
+        _check_max_new_tokens(max_new_tokens)
+        seed = fresh_seed() if seed is None else seed
+        stop = [stop] if isinstance(stop, str) else stop
+        end = None if ignore_eos else self.tokenizer.special_tokens.get(END_OF_TEXT)
+        return _Sample(self.tokenizer, max_new_tokens, stop, end, seed)
+
+    def _complete(self, prompt: str, samples: list[_Sample], sampler: Sampler) -> list[Completion]:
+        """Finish samples of one prompt, as many at a time as the device should bear."""
+        prompt_ids = self.prompt_ids(prompt)
+        longest = min(self.model.block_size, len(prompt_ids) + samples[0].max_new_tokens)
+        rows = max(1, MAX_LOGITS // (longest * self.model.config.vocab_size))
+        for start in range(0, len(samples), rows):
+            for _ in self._steps(prompt_ids, samples[start : start + rows], sampler):
+                pass
+        return [sample.completion(prompt, prompt_ids) for sample in samples]
+
+    def _steps(
+        self, prompt_ids: list[int], samples: list[_Sample], sampler: Sampler
+    ) -> Iterator[str]:
+        """Add tokens to the samples until each is finished; yields the text that each token adds.
+
+        A finished sample leaves the batch, so that the others do not pay for it.
+        """
+        active = [sample for sample in samples if sample.finish_reason is None]
+        rows = self._continue(prompt_ids, [sample.generator for sample in active], sampler)
+        while active:
+            for sample, token_id in zip(active, rows.draw(), strict=True):
+                yield sample.add(token_id)
+            still = [row for row, sample in enumerate(active) if sample.finish_reason is None]
+            if len(still) < len(active):
+                rows.keep(still)
+                active = [active[row] for row in still]
+
+    def _continue(
+        self, prompt_ids: list[int], generators: list[torch.Generator], sampler: Sampler
+    ) -> Continuations:
+        # A model's vocabulary may be padded to a round size: those ids have no text.
+        vocab_size = self.model.config.vocab_size
+        if self._tokenizer is not None:
+            vocab_size = self._tokenizer.vocab_size
+        return Continuations(self.model, prompt_ids, sampler, generators, vocab_size)
 
 
-class _Sample(Iterator[str]):
-    """One sample in the making: an iterator over its pieces, with what is known so far."""
+class _Sample:
+    """A sample in the making: the ids drawn so far and the text that they made."""
 
     def __init__(
         self,
-        owner: Generator,
-        prompt_ids: list[int],
+        tokenizer: Tokenizer,
         max_new_tokens: int,
         stop: Sequence[str],
-        sampler: Sampler,
-        source: torch.Generator,
+        end: int | None,
+        seed: int,
     ) -> None:
-        self.prompt_ids = prompt_ids
-        self.ids: list[int] = []
-        self.finish_reason = "length"
-        self._model = owner.model
-        self._tokenizer = owner.tokenizer
-        self._stop = stop
-        self._left = max_new_tokens
-        self._sampler = sampler
-        self._source = source
-        self._pieces = self._run()
+        self.max_new_tokens = max_new_tokens
+        self.generator = seeded_generator(seed)
+        self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
+        self._seed = seed
+        self._end = end
+        self._ids: list[int] = []
+        self._pieces: list[str] = []
+        self._decoder = StreamDecoder(tokenizer)
+        self._scanner = StopScanner(stop)
 
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    def _run(self) -> Iterator[str]:
-        decoder = WindowDecoder(self._model, self.prompt_ids, rows=1)
-        text = StreamDecoder(self._tokenizer)
-        scanner = StopScanner(self._stop)
-        end = self._tokenizer.special_tokens.get(END_OF_TEXT)
-        while self._left > 0:
-            self._left -= 1
-            token_id = self._step(decoder)
-            if token_id == end:
-                self.finish_reason = "eos"
-                break
-            self.ids.append(token_id)
-            yield scanner.push(text.push(token_id))
-            if scanner.stopped:
+    def add(self, token_id: int) -> str:
+        """Take one more token; returns the text that can be shown now."""
+        if token_id == self._end:
+            piece = self._finish("eos")
+        else:
+            self._ids.append(token_id)
+            piece = self._scanner.push(self._decoder.push(token_id))
+            if self._scanner.stopped:
                 self.finish_reason = "stop"
-                return
-        yield scanner.push(text.finish())
-        if scanner.stopped:
+            elif len(self._ids) == self.max_new_tokens:
+                piece += self._finish("length")
+        self._pieces.append(piece)
+        return piece
+
+    def _finish(self, reason: FinishReason) -> str:
+        """The text that was held back. A stop string may still end with it."""
+        self.finish_reason = reason
+        piece = self._scanner.push(self._decoder.finish())
+        if self._scanner.stopped:
             self.finish_reason = "stop"
-        yield scanner.finish()
+        return piece + self._scanner.finish()
 
-    @torch.inference_mode()
-    def _step(self, decoder: WindowDecoder) -> int:
-        # The mode is set for each step alone: between two, the model is the caller's.
-        with _evaluating(self._model):
-            drawn = self._sampler.draw(decoder.next_logits(), [self._source])
-            decoder.append(drawn)
-        return int(drawn)
-
-
-class _evaluating:  # noqa: N801  # used like a function
-    """Put a model into evaluation mode for a while."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-
-    def __enter__(self) -> None:
-        self._was_training = self._model.training
-        self._model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self._model.train(self._was_training)
+    def completion(self, prompt: str, prompt_ids: list[int]) -> Completion:
+        """The finished sample."""
+        assert self.finish_reason is not None
+        return Completion(
+            prompt=prompt,
+            text="".join(self._pieces),
+            prompt_ids=tuple(prompt_ids),
+            ids=tuple(self._ids),
+            finish_reason=self.finish_reason,
+            seed=self._seed,
+        )
 
 
-def fresh_seed() -> int:
-    """A seed that nobody has chosen, small enough to type again."""
-    return secrets.randbelow(2**31)
+def _chosen_sampler(sampling: SamplingOptions) -> Sampler:
+    options = dict(sampling)
+    sampler = options.pop("sampler", None)
+    if sampler is None:
+        return make_sampler(**options)  # type: ignore[arg-type]  # the names of SamplingOptions
+    if not isinstance(sampler, Sampler):
+        raise UsageError(f"sampler must be a Sampler, such as Sampler([TopK(5)]), not {sampler!r}")
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"sampler says how to draw: leave {', '.join(given)} out.")
+    return sampler
 
 
-def sample_seed(seed: int, number: int) -> int:
-    """The seed of sample `number`: the first is `seed` itself, the others follow from it.
-
-    >>> sample_seed(7, 0), sample_seed(7, 1) != sample_seed(8, 0)
-    (7, True)
-    """
-    if number == 0:
-        return seed
-    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+def _check_max_new_tokens(value: int) -> None:
+    _check_whole("--max-new-tokens", value)
+    if value < 0:
+        raise UsageError(f"--max-new-tokens {value} must not be negative")
 
 
-def check_count(max_new_tokens: int) -> None:
-    """Raise UsageError for a negative number of tokens."""
-    if max_new_tokens < 0:
-        raise UsageError(f"--max-new-tokens {max_new_tokens} must not be negative")
+def _check_whole(option: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"{option} {value} must be a whole number")
 
 
-def _sampler(sampling: dict[str, Any]) -> Sampler:
-    sampler = sampling.pop("sampler", None)
-    if sampler is not None and sampling:
-        raise UsageError(f"Give either sampler= or its options ({', '.join(sampling)}), not both.")
-    return sampler if isinstance(sampler, Sampler) else make_sampler(**sampling)
-
-
-def _generator(seed: int) -> torch.Generator:
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed} must be at least 0 and below 2^63")
-    return torch.Generator().manual_seed(seed)
+def _move(model: LanguageModel, device: str | torch.device) -> LanguageModel:
+    try:
+        return model.to(device)
+    # What torch raises for a device that it was built without, and for one that is not there.
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        raise UsageError(f"--device {device} cannot be used here: try cpu.") from error

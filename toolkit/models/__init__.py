@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from toolkit.models.registry import config_from_dict as config_from_dict
     from toolkit.models.registry import config_to_dict as config_to_dict
     from toolkit.models.registry import create_model as create_model
+    from toolkit.models.registry import make_config as make_config
 
 _HOME = {
     "base": ("LanguageModel", "LMOutput"),
@@ -57,11 +58,12 @@ _HOME = {
         "config_from_dict",
         "config_to_dict",
         "create_model",
+        "make_config",
     ),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
@@ -73,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return list(__all__)

@@ -87,8 +87,8 @@ class LanguageModel(nn.Module, ABC):
         _, t = ids.shape  # (B, T)
         if t > self.block_size:
             raise UsageError(
-                f"{t} tokens are longer than the model's context of {self.block_size} "
-                "(--block-size); give it the last ones only."
+                f"{t} tokens is longer than the model's --block-size {self.block_size}. "
+                "Give it the last ones only."
             )
         self._check_range("ids", ids)
         if targets is not None:
@@ -124,6 +124,7 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     # In half precision the sum over V terms would lose digits; for float32 this copies nothing.
     flat_logits = logits.float().view(-1, logits.size(-1))  # (B·T, V)
+    # A view of a longer row (targets are ids shifted by one) is not one flat piece.
     flat_targets = targets.long().reshape(-1)  # (B·T)
     return F.cross_entropy(flat_logits, flat_targets, ignore_index=IGNORE_INDEX)
 

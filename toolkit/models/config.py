@@ -1,6 +1,6 @@
 """Model configurations: frozen dataclasses, the presets and sizes, and every check of a shape.
 
-`GPTConfig.make(...)` turns what a user gives (a preset, a size, single fields) into one checked
+`make_gpt_config` turns what a user gives (a preset, a size, single fields) into one checked
 dataclass. Messages name the command line's flags, because that is where most people set them:
 `n_embd` is `--n-embd`. Nothing here needs torch, so that listing names stays quick.
 """
@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from toolkit.errors import UnknownNameError, UsageError
 
@@ -52,16 +52,9 @@ class ModelConfig:
     """What every model has.
 
     Attributes:
-        name: the registry name of the model that this configures.
-        presets: named choices of parts; empty where a model has none.
-        default_preset: the preset that counts when none is named.
         vocab_size: V, the number of token ids.
         block_size: the longest context T in tokens.
     """
-
-    name: ClassVar[str]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    default_preset: ClassVar[str | None] = None
 
     vocab_size: int
     block_size: int = 128
@@ -69,57 +62,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "block_size")
 
-    @classmethod
-    def make(
-        cls,
-        vocab_size: int,
-        *,
-        preset: str | None = None,
-        size: str | None = None,
-        **overrides: Any,
-    ) -> Self:
-        """A preset's parts, a size's numbers, then single fields, checked as a whole.
-
-        Of a size only those numbers count that the model has: a bigram table takes its
-        `block_size` and has no layers.
-
-        >>> GPTConfig.make(100, preset="gpt2", size="nano", n_layer=3).n_layer
-        3
-        >>> BigramConfig.make(100, size="nano")
-        BigramConfig(vocab_size=100, block_size=64)
-
-        Raises:
-            UsageError: an unknown preset or size, a field that this model does not have, or
-                numbers that do not fit together.
-        """
-        fields = cls.field_names()
-        for field in overrides:
-            if field not in fields:
-                options = [flag(name) for name in fields if name != "vocab_size"]
-                raise UnknownNameError(f"option of model {cls.name}", flag(field), options)
-        numbers = _find("size", SIZES, size or DEFAULT_SIZE)
-        numbers = {field: value for field, value in numbers.items() if field in fields}
-        return cls(vocab_size=vocab_size, **{**cls._parts(preset), **numbers, **overrides})
-
-    @classmethod
-    def field_names(cls) -> tuple[str, ...]:
-        """The fields in their order."""
-        return tuple(field.name for field in dataclasses.fields(cls))
-
-    @classmethod
-    def _parts(cls, preset: str | None) -> Mapping[str, Any]:
-        if not cls.presets:
-            if preset is not None:
-                raise UsageError(f"Model {cls.name} has no presets; leave --preset {preset} out.")
-            return {}
-        return _find("preset", cls.presets, preset or cls.default_preset or "")
-
 
 @dataclass(frozen=True)
 class BigramConfig(ModelConfig):
     """A bigram table: V × V logits, one row for each current token."""
 
-    name: ClassVar[str] = "bigram"
     # 16,384² float32 numbers are 1 GiB; gradient and Adam's two moments make 4 GiB of it.
     max_vocab_size: ClassVar[int] = 16_384
 
@@ -159,10 +106,6 @@ class GPTConfig(ModelConfig):
         norm_eps: added to the variance under the root.
         rope_theta: the base of the rotary frequencies.
     """
-
-    name: ClassVar[str] = "gpt"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
-    default_preset: ClassVar[str | None] = DEFAULT_PRESET
 
     n_layer: int = 4
     n_head: int = 4
@@ -217,6 +160,41 @@ class GPTConfig(ModelConfig):
             object.__setattr__(self, "n_inner", usual)
 
 
+def make_bigram_config(
+    vocab_size: int, *, preset: str | None = None, size: str | None = None, **overrides: Any
+) -> BigramConfig:
+    """A bigram's configuration; of a size only its `block_size` counts.
+
+    >>> make_bigram_config(100, size="nano")
+    BigramConfig(vocab_size=100, block_size=64)
+
+    Raises:
+        UsageError: a preset (there are none), an unknown size, or an option of other models.
+    """
+    _require_options("bigram", BigramConfig, overrides)
+    if preset is not None:
+        raise UsageError(f"--preset {preset} is for the model gpt; bigram has none. Leave it out.")
+    numbers = {"block_size": _find("size", SIZES, size or DEFAULT_SIZE)["block_size"]}
+    return BigramConfig(vocab_size=vocab_size, **{**numbers, **overrides})
+
+
+def make_gpt_config(
+    vocab_size: int, *, preset: str | None = None, size: str | None = None, **overrides: Any
+) -> GPTConfig:
+    """A preset's parts, a size's numbers, then single fields, checked as a whole.
+
+    >>> make_gpt_config(100, preset="gpt2", size="nano", n_layer=3).n_layer
+    3
+
+    Raises:
+        UsageError: an unknown preset, size or field, or numbers that do not fit together.
+    """
+    _require_options("gpt", GPTConfig, overrides)
+    parts = _find("preset", PRESETS, preset or DEFAULT_PRESET)
+    numbers = _find("size", SIZES, size or DEFAULT_SIZE)
+    return GPTConfig(vocab_size=vocab_size, **{**parts, **numbers, **overrides})
+
+
 def flag(field: str) -> str:
     """The command line's name of a field: `n_embd` is `--n-embd`."""
     return "--" + field.replace("_", "-")
@@ -258,3 +236,11 @@ def _find(kind: str, table: Mapping[str, Mapping[str, Any]], name: str) -> Mappi
     if name not in table:
         raise UnknownNameError(kind, name, table)
     return table[name]
+
+
+def _require_options(model: str, config_class: type[ModelConfig], options: Iterable[str]) -> None:
+    fields = [field.name for field in dataclasses.fields(config_class)]
+    for option in options:
+        if option not in fields:
+            known = ", ".join(flag(field) for field in fields if field != "vocab_size")
+            raise UsageError(f"The model {model} has no {flag(option)}. Its options: {known}.")

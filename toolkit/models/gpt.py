@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from toolkit.models.base import LanguageModel, LMOutput, next_token_loss
 from toolkit.models.config import GPTConfig
-from toolkit.models.layers import Block, RotaryEmbedding, embedding, linear, make_norm
+from toolkit.models.layers import Block, Rotary, embedding, linear, make_norm
 
 INIT_STD = 0.02
 POSITION_INIT_STD = 0.01
@@ -27,7 +27,8 @@ POSITION_INIT_STD = 0.01
 class GPTModel(LanguageModel):
     """A decoder-only transformer.
 
-    >>> model = GPTModel(GPTConfig.make(vocab_size=100, size="nano"))
+    >>> from toolkit.models.config import make_gpt_config
+    >>> model = GPTModel(make_gpt_config(vocab_size=100, size="nano"))
     >>> logits, loss = model(torch.tensor([[1, 2, 3]]), targets=torch.tensor([[2, 3, 4]]))
     >>> logits.shape, abs(loss.item() - math.log(100)) < 0.1
     (torch.Size([1, 3, 100]), True)
@@ -52,9 +53,7 @@ class GPTModel(LanguageModel):
         self.tok_emb = embedding(config.vocab_size, config.n_embd)
         self.pos_emb = embedding(config.block_size, config.n_embd) if learned else None
         self.rotary = (
-            None
-            if learned
-            else RotaryEmbedding(config.head_dim, config.block_size, config.rope_theta)
+            None if learned else Rotary(config.head_dim, config.block_size, config.rope_theta)
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -79,7 +78,7 @@ class GPTModel(LanguageModel):
                 parameter.zero_()
             elif parameter.dim() == 1:  # the weight of a norm
                 parameter.fill_(1.0)
-            elif name.endswith((".attn.out.weight", ".mlp.down.weight")):
+            elif name.endswith((".attn.proj.weight", ".mlp.down.weight")):
                 parameter.normal_(std=residual_std, generator=generator)
             elif name == "pos_emb.weight":
                 parameter.normal_(std=POSITION_INIT_STD, generator=generator)
@@ -92,10 +91,9 @@ class GPTModel(LanguageModel):
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
             x = x + self.pos_emb.weight[:t]  # (B, T, C) + (T, C)
-        rotary = None if self.rotary is None else self.rotary(t)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, rotary)  # (B, T, C)
+            x = block(x, self.rotary)  # (B, T, C)
         x = self.norm(x)
         head = self.tok_emb if self.head is None else self.head
         logits = F.linear(x, head.weight)  # (B, T, V)

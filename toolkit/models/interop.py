@@ -1,16 +1,16 @@
 """Hugging Face's layouts in and out: GPT-2, Llama and Qwen3.
 
 A `GPTModel` whose parts are those of one of these models is that model, number for number: only
-the names differ, and GPT-2 keeps its matrices transposed and the three of attention as one. One
-table (`stored_tensors`) says which of our parameters make up which tensor of the file; it is read
-in both directions, so the two cannot disagree. Layouts as in transformers 4.51 to 5.x.
+the names differ, GPT-2 keeps its matrices transposed, and the others keep apart what is one matrix
+here. One table (`stored_tensors`) says which rows of which parameter are which tensor of the file;
+it is read in both directions, so the two cannot disagree. Layouts as in transformers 4.51 to 5.x.
 
 Left out: scaled rotary positions (Llama 3.1's), sliding windows, quantised weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models.base import LanguageModel
-from toolkit.models.config import GPTConfig, ModelConfig
+from toolkit.models.config import GPTConfig, ModelConfig, make_gpt_config
 from toolkit.models.gpt import GPTModel
-from toolkit.models.layers import Block, GeluMLP, SwiGLU
 
 HF_MODEL_TYPES = ("gpt2", "llama", "qwen3")
 _ARCHITECTURES = {
@@ -36,37 +35,32 @@ _HEAD = "lm_head.weight"
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file, made of parameters of ours.
+    """One tensor of a file and where it is in the model.
 
     Attributes:
-        parts: the parameters, one below the other.
-        transposed: the file holds the transpose of them.
+        parameter: a parameter of the model, or some rows of one: a view that shares its memory.
+        transposed: the file holds the transpose.
     """
 
-    parts: tuple[Tensor, ...]
+    parameter: Tensor
     transposed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the file."""
-        rows = sum(part.size(0) for part in self.parts)
-        shape = (rows, *self.parts[0].shape[1:])
-        return shape[::-1] if self.transposed else shape
+        return tuple(self._as_stored().shape)
 
     def read(self) -> Tensor:
         """The tensor as the file holds it, contiguous, on the CPU."""
-        parts = [part.detach().cpu() for part in self.parts]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return (whole.t() if self.transposed else whole).contiguous()
+        return self._as_stored().cpu().contiguous()
 
-    @torch.no_grad()
     def fill(self, stored: Tensor) -> None:
-        """Set the parameters from what the file holds, in the parameters' dtype."""
-        whole = stored.t() if self.transposed else stored
-        for part, rows in zip(
-            self.parts, whole.split([part.size(0) for part in self.parts]), strict=True
-        ):
-            part.copy_(rows)
+        """Set the parameter from what the file holds, in the parameter's dtype."""
+        self._as_stored().copy_(stored)
+
+    def _as_stored(self) -> Tensor:
+        detached = self.parameter.detach()
+        return detached.t() if self.transposed else detached
 
 
 # -- which layout --------------------------------------------------------------------------------
@@ -75,10 +69,10 @@ class StoredTensor:
 def hf_layout(config: ModelConfig) -> str | None:
     """The `model_type` of the Hugging Face model that has the same parts, or None.
 
-    >>> [hf_layout(GPTConfig.make(9, preset=preset)) for preset in ("gpt2", "modern")]
+    >>> [hf_layout(make_gpt_config(9, preset=preset)) for preset in ("gpt2", "modern")]
     ['gpt2', 'qwen3']
-    >>> hf_layout(GPTConfig.make(9, qk_norm=False)), hf_layout(GPTConfig.make(9, mlp="gelu"))
-    ('llama', None)
+    >>> [hf_layout(make_gpt_config(9, **part)) for part in ({"qk_norm": False}, {"mlp": "gelu"})]
+    ['llama', None]
     """
     if not isinstance(config, GPTConfig):
         return None
@@ -155,7 +149,8 @@ def hf_config(
     }
     if layout == "llama":
         return {**values, "mlp_bias": config.bias}
-    return {**values, "use_sliding_window": False}
+    # Without the null, transformers 4.51 warns of a window that it does not use.
+    return {**values, "use_sliding_window": False, "sliding_window": None}
 
 
 def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
@@ -179,11 +174,13 @@ def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
 def _config_from_gpt2(values: Mapping[str, Any]) -> GPTConfig:
     activation = values.get("activation_function", "gelu_new")
     if activation not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise UsageError(f"activation_function {activation!r} is not supported, only 'gelu_new'.")
+        raise UsageError(
+            f"activation_function = {activation!r} is not supported; toolkit reads 'gelu_new'."
+        )
     _require(values, "scale_attn_weights", True)
     _require(values, "scale_attn_by_inverse_layer_idx", False)
     _require(values, "add_cross_attention", False)
-    return GPTConfig.make(
+    return make_gpt_config(
         _take(values, "vocab_size"),
         preset="gpt2",
         block_size=_take(values, "n_positions"),
@@ -205,7 +202,7 @@ def _config_from_llama_or_qwen3(values: Mapping[str, Any], layout: str) -> GPTCo
         _require(values, "attention_bias", False)
     elif values.get("mlp_bias", False) != bias:
         raise UsageError("attention_bias and mlp_bias differ; GPTModel has biases or has none.")
-    return GPTConfig.make(
+    return make_gpt_config(
         _take(values, "vocab_size"),
         preset="modern",
         block_size=_take(values, "max_position_embeddings"),
@@ -227,9 +224,12 @@ def _config_from_llama_or_qwen3(values: Mapping[str, Any], layout: str) -> GPTCo
 def _rope_theta(values: Mapping[str, Any]) -> float:
     """The base of the rotary frequencies, from where transformers 4 or 5 writes it."""
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise UsageError(f"rope_scaling = {rope!r} is not supported; expected a JSON object.")
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UsageError(f"rotary positions of type {kind!r} are not supported, only 'default'.")
+    if kind != "default":
+        raise UsageError(f"rope_type = {kind!r} is not supported; toolkit reads 'default'.")
+    _require(rope, "partial_rotary_factor", 1.0)
     theta: float = rope.get("rope_theta", values.get("rope_theta", 10000.0))
     return theta
 
@@ -242,7 +242,8 @@ def _take(values: Mapping[str, Any], field: str) -> Any:
 
 def _require(values: Mapping[str, Any], field: str, supported: Any) -> None:
     if values.get(field, supported) != supported:
-        raise UsageError(f"{field} {values[field]!r} is not supported, only {supported!r}.")
+        value = values[field]
+        raise UsageError(f"{field} = {value!r} is not supported; toolkit reads {supported!r}.")
 
 
 def _require_absent(values: Mapping[str, Any], field: str) -> None:
@@ -258,7 +259,7 @@ def stored_tensors(model: LanguageModel) -> dict[str, StoredTensor]:
     under our own where none does. A tied head is the embedding and not stored again."""
     layout = hf_layout(model.config)
     if layout is None or not isinstance(model, GPTModel):
-        return {name: StoredTensor((parameter,)) for name, parameter in model.named_parameters()}
+        return {name: StoredTensor(parameter) for name, parameter in model.named_parameters()}
     pairs = _gpt2_tensors(model) if layout == "gpt2" else _llama_tensors(model)
     return dict(pairs)
 
@@ -293,8 +294,7 @@ def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor]) -> None:
     """Set every parameter of `model` from the tensors of a file, in `stored_tensors`' layout.
 
     Raises:
-        UsageError: tensors are missing, unexpected or of another shape. The model may be half
-            filled then only in name: everything is checked before anything is set.
+        UsageError: tensors are missing, unexpected or of another shape; then none is set.
     """
     expected = stored_tensors(model)
     found = dict(state_dict)
@@ -302,13 +302,15 @@ def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor]) -> None:
         found = _normalise(found, model)
     missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     if missing:
-        raise UsageError(f"tensors are missing: {_names(missing)}.")
+        raise UsageError(f"it has no tensor {_names(missing)}; the config asks for it.")
     if unexpected:
-        raise UsageError(f"tensors are unexpected: {_names(unexpected)}.")
+        raise UsageError(f"it has tensors that the config does not ask for: {_names(unexpected)}.")
     for name, stored in expected.items():
         shape = tuple(found[name].shape)
         if shape != stored.shape:
-            raise UsageError(f"tensor {name} has shape {shape}, expected {stored.shape}.")
+            raise UsageError(
+                f"tensor {name} has shape {shape}; the config asks for {stored.shape}."
+            )
     for name, stored in expected.items():
         stored.fill(found[name])
 
@@ -337,16 +339,14 @@ def _gpt2_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
     assert model.pos_emb is not None
     yield from _module("transformer.wte", model.tok_emb)
     yield from _module("transformer.wpe", model.pos_emb)
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        assert isinstance(block.mlp, GeluMLP)
-        name, attn, mlp = f"transformer.h.{index}", block.attn, block.mlp
+    for index, block in enumerate(_blocks(model)):
+        name = f"transformer.h.{index}"
         yield from _module(f"{name}.ln_1", block.norm1)
-        yield from _module(f"{name}.attn.c_attn", attn.q, attn.k, attn.v, transposed=True)
-        yield from _module(f"{name}.attn.c_proj", attn.out, transposed=True)
+        yield from _module(f"{name}.attn.c_attn", block.attn.qkv, transposed=True)
+        yield from _module(f"{name}.attn.c_proj", block.attn.proj, transposed=True)
         yield from _module(f"{name}.ln_2", block.norm2)
-        yield from _module(f"{name}.mlp.c_fc", mlp.up, transposed=True)
-        yield from _module(f"{name}.mlp.c_proj", mlp.down, transposed=True)
+        yield from _module(f"{name}.mlp.c_fc", block.mlp.up, transposed=True)
+        yield from _module(f"{name}.mlp.c_proj", block.mlp.down, transposed=True)
     yield from _module("transformer.ln_f", model.norm)
     if model.head is not None:
         yield from _module("lm_head", model.head)
@@ -354,34 +354,50 @@ def _gpt2_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
 
 def _llama_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
     yield from _module("model.embed_tokens", model.tok_emb)
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        assert isinstance(block.mlp, SwiGLU)
+    for index, block in enumerate(_blocks(model)):
         name, attn, mlp = f"model.layers.{index}", block.attn, block.mlp
+        heads = {"q_proj": attn.n_query, "k_proj": attn.n_kv, "v_proj": attn.n_kv}
         yield from _module(f"{name}.input_layernorm", block.norm1)
-        yield from _module(f"{name}.self_attn.q_proj", attn.q)
-        yield from _module(f"{name}.self_attn.k_proj", attn.k)
-        yield from _module(f"{name}.self_attn.v_proj", attn.v)
-        yield from _module(f"{name}.self_attn.o_proj", attn.out)
-        if attn.q_norm is not None and attn.k_norm is not None:  # Qwen3 alone
+        yield from _rows(f"{name}.self_attn", attn.qkv, heads)
+        yield from _module(f"{name}.self_attn.o_proj", attn.proj)
+        if attn.q_norm is not None:  # Qwen3 alone
             yield from _module(f"{name}.self_attn.q_norm", attn.q_norm)
             yield from _module(f"{name}.self_attn.k_norm", attn.k_norm)
+        n_inner = model.config.n_inner
         yield from _module(f"{name}.post_attention_layernorm", block.norm2)
-        yield from _module(f"{name}.mlp.gate_proj", mlp.gate)
-        yield from _module(f"{name}.mlp.up_proj", mlp.up)
+        yield from _rows(f"{name}.mlp", mlp.gate_up, {"gate_proj": n_inner, "up_proj": n_inner})
         yield from _module(f"{name}.mlp.down_proj", mlp.down)
     yield from _module("model.norm", model.norm)
     if model.head is not None:
         yield from _module("lm_head", model.head)
 
 
+def _blocks(model: GPTModel) -> Iterable[Any]:
+    # Any: torch types what a ModuleList holds as Module, and a Module's attributes as unknown.
+    return model.blocks
+
+
 def _module(
-    name: str, *modules: nn.Module, transposed: bool = False
+    name: str, module: nn.Module, *, transposed: bool = False
 ) -> Iterator[tuple[str, StoredTensor]]:
-    """The parameters of one module in the file, made of one or more of ours."""
-    for parameter, first in modules[0].named_parameters():
-        parts = tuple(module.get_parameter(parameter) for module in modules)
-        yield f"{name}.{parameter}", StoredTensor(parts, transposed and first.dim() == 2)
+    """The parameters of a module under its name in the file."""
+    for parameter_name, parameter in module.named_parameters():
+        yield (
+            f"{name}.{parameter_name}",
+            StoredTensor(parameter, transposed=transposed and parameter.dim() == 2),
+        )
+
+
+def _rows(
+    name: str, module: nn.Module, rows: Mapping[str, int]
+) -> Iterator[tuple[str, StoredTensor]]:
+    """The parameters of a fused layer, cut into the rows that the file keeps apart."""
+    for parameter_name, parameter in module.named_parameters():
+        start = 0
+        for part, count in rows.items():
+            stored = StoredTensor(parameter[start : start + count])
+            yield f"{name}.{part}.{parameter_name}", stored
+            start += count
 
 
 def _names(names: set[str], most: int = 5) -> str:

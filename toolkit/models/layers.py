@@ -4,9 +4,8 @@ Each part is its equation. Shapes: B batch, T time, C channels (`n_embd`), H que
 key/value heads (`n_kv_head`), D head width, I hidden channels of the MLP (`n_inner`).
 
 Nothing here draws random numbers: weights of matrices and embeddings are unset until the model
-that owns them fills them, from its own generator. Left out: a cache of keys and values (attention
-reads `T` from its input and knows no position, so one can be added around it), and masks other
-than the causal one.
+that owns them fills them, from its own generator. Left out: a cache of keys and values, and masks
+other than the causal one.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class RMSNorm(nn.Module):
 
     LayerNorm without centring and without a bias. Zhang and Sennrich 2019, arXiv:1910.07467.
 
-    >>> RMSNorm(2)(torch.tensor([3.0, 4.0])).pow(2).mean().item()  # doctest: +ELLIPSIS
-    1.00000...
+    >>> round(RMSNorm(2)(torch.tensor([3.0, 4.0])).pow(2).mean().item(), 5)
+    1.0
     """
 
     def __init__(self, n_channels: int, eps: float = 1e-6) -> None:
@@ -50,17 +49,32 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
-def make_norm(config: GPTConfig) -> nn.Module:
-    """The norm of a block: `RMSNorm`, or torch's LayerNorm (Ba et al. 2016, arXiv:1607.06450):
+class LayerNorm(nn.Module):
+    """Layer normalisation, over the last dimension.
 
-    y = (x − mean(x)) / sqrt(var(x) + eps) · weight + bias
+        y = (x − mean(x)) / sqrt(var(x) + eps) · weight + bias
+
+    Ba et al. 2016, arXiv:1607.06450.
     """
+
+    def __init__(self, n_channels: int, eps: float = 1e-5, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_channels))
+        self.bias = nn.Parameter(torch.zeros(n_channels)) if bias else None
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+def make_norm(config: GPTConfig) -> nn.Module:
+    """The norm that a config names, over the residual stream."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.n_embd, config.norm_eps)
-    return nn.LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
+    return LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
 
 
-class RotaryEmbedding(nn.Module):
+class Rotary(nn.Module):
     """Rotary position embedding: rotates queries and keys by angles that grow with the position.
 
     Channel pair (i, i + D/2) at position t is a point in the plane, rotated by t · θ_i with
@@ -81,23 +95,19 @@ class RotaryEmbedding(nn.Module):
         frequencies = 1.0 / base ** (pairs / head_dim)  # (D/2)
         angles = torch.outer(torch.arange(block_size, dtype=torch.float32), frequencies)
         cos, sin = angles.cos(), angles.sin()  # (T, D/2)
-        # [−sin, sin] instead of [sin, sin]: see `rotate`.
-        self.register_buffer("cos", torch.cat((cos, cos), dim=-1)[:, None], persistent=False)
-        self.register_buffer("sin", torch.cat((-sin, sin), dim=-1)[:, None], persistent=False)
+        # [−sin, sin] instead of [sin, sin]: see `forward`.
+        self.register_buffer("cos", torch.cat((cos, cos), dim=-1), persistent=False)  # (T, D)
+        self.register_buffer("sin", torch.cat((-sin, sin), dim=-1), persistent=False)  # (T, D)
 
-    def forward(self, t: int) -> tuple[Tensor, Tensor]:
-        """The cosines and signed sines of positions 0 … t - 1, each (t, 1, D): views."""
-        return self.cos[:t], self.sin[:t]
+    def forward(self, x: Tensor) -> Tensor:
+        """Rotate x (B, H, T, D), whose first position is 0.
 
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the channel pairs of x (B, T, H, D) by `RotaryEmbedding`'s angles.
-
-    With halves x = [a, b] the result is [a·cos − b·sin, b·cos + a·sin]. Rolling by D/2 swaps the
-    halves, and the minus sign is in `sin` already: one pass less over memory than building
-    [−b, a] first (measured on a CPU: a tenth to a third of the time of this step).
-    """
-    return x * cos + x.roll(x.size(-1) // 2, dims=-1) * sin
+        With halves x = [a, b] the result is [a·cos − b·sin, b·cos + a·sin]. Rolling by D/2 swaps
+        the halves, and the minus is in the table already: one pass over memory less than
+        building [−b, a] (measured on a CPU, a tenth less time).
+        """
+        t, d = x.shape[-2:]
+        return x * self.cos[:t] + x.roll(d // 2, dims=-1) * self.sin[:t]
 
 
 class CausalSelfAttention(nn.Module):
@@ -112,49 +122,50 @@ class CausalSelfAttention(nn.Module):
     they are rotated (Henry et al. 2020, arXiv:2010.04245; here with a weight for each channel,
     as in Qwen3), which bounds the scores and lets the learning rate be higher.
 
-    Three matrices instead of one fused: measured on two CPU cores the fused one was no faster.
+    The three projections are one matrix, queries first: one product instead of three, which is a
+    few percent faster on a CPU and saves two launches on a GPU.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head, self.n_kv_head = config.n_head, config.n_kv_head
         self.head_dim, self.dropout = config.head_dim, config.dropout
-        n_query, n_kv = self.n_head * self.head_dim, self.n_kv_head * self.head_dim
-        self.q = linear(config.n_embd, n_query, bias=config.bias)
-        self.k = linear(config.n_embd, n_kv, bias=config.bias)
-        self.v = linear(config.n_embd, n_kv, bias=config.bias)
-        self.out = linear(n_query, config.n_embd, bias=config.bias)
-        self.out_dropout = nn.Dropout(config.dropout)
+        self.n_query, self.n_kv = self.n_head * self.head_dim, self.n_kv_head * self.head_dim
+        self.qkv = linear(config.n_embd, self.n_query + 2 * self.n_kv, bias=config.bias)
+        self.proj = linear(self.n_query, config.n_embd, bias=config.bias)
+        self.proj_dropout = nn.Dropout(config.dropout)
         self.q_norm: RMSNorm | None = None
         self.k_norm: RMSNorm | None = None
         if config.qk_norm:
             self.q_norm = RMSNorm(self.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(self.head_dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """(B, T, C) to (B, T, C); `rotary` is what `RotaryEmbedding` gives, None without."""
+    def forward(self, x: Tensor, rotary: Rotary | None) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
         b, t, _ = x.shape
-        q = self.q(x).view(b, t, self.n_head, self.head_dim)  # (B, T, H, D)
-        k = self.k(x).view(b, t, self.n_kv_head, self.head_dim)  # (B, T, G, D)
-        v = self.v(x).view(b, t, self.n_kv_head, self.head_dim)  # (B, T, G, D)
+        q, k, v = self.qkv(x).split((self.n_query, self.n_kv, self.n_kv), dim=-1)
+        q = q.view(b, t, self.n_head, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        k = k.view(b, t, self.n_kv_head, self.head_dim).transpose(1, 2)  # (B, G, T, D)
+        v = v.view(b, t, self.n_kv_head, self.head_dim).transpose(1, 2)  # (B, G, T, D)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
-        heads = F.scaled_dot_product_attention(
-            q.transpose(1, 2),  # (B, H, T, D)
-            k.transpose(1, 2),  # (B, G, T, D)
-            v.transpose(1, 2),
-            is_causal=True,
-            dropout_p=self.dropout if self.training else 0.0,
-            **({"enable_gqa": True} if self.n_kv_head < self.n_head else {}),
-        )  # (B, H, T, D)
-        joined = heads.transpose(1, 2).reshape(b, t, self.n_head * self.head_dim)  # (B, T, H·D)
-        y: Tensor = self.out_dropout(self.out(joined))  # (B, T, C)
-        return y
+            q, k = rotary(q), rotary(k)
+        y = self._attend(q, k, v)  # (B, H, T, D)
+        y = y.transpose(1, 2).reshape(b, t, self.n_query)  # (B, T, H·D)
+        out: Tensor = self.proj_dropout(self.proj(y))  # (B, T, C)
+        return out
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        if self.n_kv_head == self.n_head:
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return F.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=True
+        )
 
 
-class GeluMLP(nn.Module):
+class GELUMLP(nn.Module):
     """GPT-2's MLP: two matrices with a GELU between them.
 
         y = down(gelu(up(x))),  gelu(h) = h/2 · (1 + tanh(sqrt(2/π) · (h + 0.044715·h³)))
@@ -167,32 +178,32 @@ class GeluMLP(nn.Module):
         super().__init__()
         self.up = linear(config.n_embd, config.n_inner, bias=config.bias)
         self.down = linear(config.n_inner, config.n_embd, bias=config.bias)
-        self.out_dropout = nn.Dropout(config.dropout)
+        self.down_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = F.gelu(self.up(x), approximate="tanh")  # (B, T, I)
-        y: Tensor = self.out_dropout(self.down(hidden))  # (B, T, C)
+        y: Tensor = self.down_dropout(self.down(hidden))  # (B, T, C)
         return y
 
 
-class SwiGLU(nn.Module):
+class SwiGLUMLP(nn.Module):
     """A gated MLP: one projection decides how much of the other passes.
 
         y = down(silu(gate(x)) · up(x)),  silu(h) = h / (1 + exp(−h))
 
-    Shazeer 2020, arXiv:2002.05202.
+    Shazeer 2020, arXiv:2002.05202. Gate and up are one matrix, gate first.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.gate = linear(config.n_embd, config.n_inner, bias=config.bias)
-        self.up = linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.gate_up = linear(config.n_embd, 2 * config.n_inner, bias=config.bias)
         self.down = linear(config.n_inner, config.n_embd, bias=config.bias)
-        self.out_dropout = nn.Dropout(config.dropout)
+        self.down_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.silu(self.gate(x)) * self.up(x)  # (B, T, I)
-        y: Tensor = self.out_dropout(self.down(hidden))  # (B, T, C)
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, I) each
+        hidden = F.silu(gate) * up  # (B, T, I)
+        y: Tensor = self.down_dropout(self.down(hidden))  # (B, T, C)
         return y
 
 
@@ -211,9 +222,9 @@ class Block(nn.Module):
         self.norm1 = make_norm(config)
         self.attn = CausalSelfAttention(config)
         self.norm2 = make_norm(config)
-        self.mlp = SwiGLU(config) if config.mlp == "swiglu" else GeluMLP(config)
+        self.mlp = SwiGLUMLP(config) if config.mlp == "swiglu" else GELUMLP(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary | None) -> Tensor:
         x = x + self.attn(self.norm1(x), rotary)  # (B, T, C)
-        x = x + self.mlp(self.norm2(x))  # (B, T, C)
-        return x
+        y: Tensor = x + self.mlp(self.norm2(x))  # (B, T, C)
+        return y

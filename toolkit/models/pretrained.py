@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from toolkit.errors import MissingExtraError, RunError, UnknownNameError, UsageError
+from toolkit.errors import MissingExtraError, RunError, UsageError
 from toolkit.files import write_bytes, write_json
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import ModelConfig
@@ -113,7 +113,7 @@ def _resolve(folder: str | Path) -> Path:
         return _download(folder)
     if path.exists():
         raise RunError(f"{path} is a file; expected the folder that holds {CONFIG_FILE}.")
-    raise RunError(f"No model at {path}: there is no such folder.")
+    raise RunError(f"No model folder at {path}.")
 
 
 def _download(name: str) -> Path:
@@ -146,7 +146,8 @@ def _read_config(path: Path) -> ModelConfig:
             return config_from_hf(values)
         if model_type in ours:
             return config_from_dict(values)
-        raise UnknownNameError("model_type", str(model_type), [*HF_MODEL_TYPES, *ours])
+        known = ", ".join([*HF_MODEL_TYPES, *ours])
+        raise UsageError(f"model_type '{model_type}' is not one that toolkit reads: {known}.")
     except UsageError as error:
         raise RunError(f"{path} does not describe a model that can be opened: {error}") from error
 
@@ -156,9 +157,10 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         return _read_safetensors(folder / WEIGHTS_FILE)
     if (folder / INDEX_FILE).exists():
         return _read_shards(folder / INDEX_FILE)
+    # Many folders of the Hub still have pickles alone; opening one runs whatever code is in it.
     pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
     hint = f" {pickled[0]} is a pickle, which is never opened; convert it first." if pickled else ""
-    raise RunError(f"{folder} has a {CONFIG_FILE} but no {WEIGHTS_FILE}.{hint}")
+    raise RunError(f"{folder} has no {WEIGHTS_FILE}: the model is not complete.{hint}")
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -177,7 +179,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise RunError(f"{path.parent} is incomplete: {path.name} is missing.") from None
+        raise RunError(f"{path.parent} has no {path.name}: the model is not complete.") from None
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged or half written: {error}.") from error
 

@@ -1,6 +1,6 @@
 """The models by name, and their configurations as JSON values.
 
-A new model is one file with a `LanguageModel`, one config dataclass and one line in `_MODELS`.
+A new model is one file with a `LanguageModel`, one config dataclass and one entry in `MODELS`.
 Classes are imported when they are first needed, so that listing names does not load torch.
 """
 
@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UnknownNameError, UsageError
-from toolkit.models.config import BigramConfig, GPTConfig, ModelConfig
+from toolkit.models.config import (
+    BigramConfig,
+    GPTConfig,
+    ModelConfig,
+    make_bigram_config,
+    make_gpt_config,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -27,15 +33,29 @@ _HEADER = ("model_type", "format", "bos_token_id", "eos_token_id")
 
 
 @dataclass(frozen=True)
-class _Entry:
+class ModelEntry:
+    """What the registry knows of a model.
+
+    Attributes:
+        config_class: its configuration.
+        make_config: makes one from a vocabulary size, a preset, a size and single fields.
+        home: its class, as "module:Class".
+    """
+
     config_class: type[ModelConfig]
-    module: str
-    class_name: str
+    make_config: Callable[..., ModelConfig]
+    home: str
+
+    def model_class(self) -> type[LanguageModel]:
+        """Import the class."""
+        module, _, name = self.home.partition(":")
+        found: type[LanguageModel] = getattr(importlib.import_module(module), name)
+        return found
 
 
-_MODELS: dict[str, _Entry] = {
-    "bigram": _Entry(BigramConfig, "toolkit.models.bigram", "BigramModel"),
-    "gpt": _Entry(GPTConfig, "toolkit.models.gpt", "GPTModel"),
+MODELS: dict[str, ModelEntry] = {
+    "bigram": ModelEntry(BigramConfig, make_bigram_config, "toolkit.models.bigram:BigramModel"),
+    "gpt": ModelEntry(GPTConfig, make_gpt_config, "toolkit.models.gpt:GPTModel"),
 }
 
 
@@ -45,16 +65,35 @@ def available_models() -> list[str]:
     >>> available_models()
     ['bigram', 'gpt']
     """
-    return list(_MODELS)
+    return list(MODELS)
 
 
-def find_config_class(name: str) -> type[ModelConfig]:
-    """The config dataclass of the model called `name`.
+def find_model(name: str) -> ModelEntry:
+    """The entry of the model called `name`.
 
     Raises:
         UnknownNameError: there is no such model.
     """
-    return _find(name).config_class
+    if name not in MODELS:
+        raise UnknownNameError("model", name, MODELS)
+    return MODELS[name]
+
+
+def make_config(
+    name: str,
+    vocab_size: int,
+    *,
+    preset: str | None = None,
+    size: str | None = None,
+    **overrides: Any,
+) -> ModelConfig:
+    """The checked configuration of the model called `name`; makes no model.
+
+    Raises:
+        UsageError: an unknown name, a field that this model does not have, or numbers that do
+            not fit together; the message names the flag.
+    """
+    return find_model(name).make_config(vocab_size, preset=preset, size=size, **overrides)
 
 
 def create_model(
@@ -76,29 +115,34 @@ def create_model(
         seed: of the weights; the same on every machine with the same version of torch.
         overrides: single fields of the model's configuration.
 
-    >>> create_model("gpt", 256, size="nano", n_layer=1).num_params()
-    65984
+    >>> create_model("bigram", 256).num_params()
+    65536
 
     Raises:
-        UsageError: an unknown name, a field that this model does not have, or numbers that do
-            not fit together; the message names the flag.
-    """
-    config = find_config_class(name).make(vocab_size, preset=preset, size=size, **overrides)
-    return build_model(config, seed=seed)
-
-
-def build_model(config: ModelConfig, *, seed: int = 0, init: bool = True) -> LanguageModel:
-    """The model that `config` describes, with weights drawn from `seed`; or with unset weights
-    where `init` is False, to be loaded next.
-
-    Raises:
-        UsageError: the seed is out of range.
+        UsageError: as `make_config`, or a seed that does not fit into 64 bits.
     """
     import torch
 
-    entry = _find(config.name)
-    build = getattr(importlib.import_module(entry.module), entry.class_name)
-    model: LanguageModel = build(config, _generator(torch, seed), init=init)
+    config = make_config(name, vocab_size, preset=preset, size=size, **overrides)
+    try:
+        generator = torch.Generator().manual_seed(seed)
+    except (RuntimeError, TypeError, ValueError, OverflowError):
+        raise UsageError(f"--seed {seed} must be a whole number that fits into 64 bits") from None
+    return build_model(config, generator)
+
+
+def build_model(
+    config: ModelConfig, generator: torch.Generator | None = None, *, init: bool = True
+) -> LanguageModel:
+    """The model that `config` describes, its weights drawn from `generator` (None: a new one with
+    seed 0); with `init=False` its weights are unset, to be loaded next.
+
+    Raises:
+        UsageError: no model belongs to this class of configuration.
+    """
+    # Each class takes its own configuration: what their common base cannot say.
+    build: Any = MODELS[_name_of(config)].model_class()
+    model: LanguageModel = build(config, generator, init=init)
     return model
 
 
@@ -107,8 +151,11 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
 
     >>> config_to_dict(BigramConfig(vocab_size=5, block_size=8))
     {'model_type': 'toolkit-bigram', 'format': 1, 'vocab_size': 5, 'block_size': 8}
+
+    Raises:
+        UsageError: no model belongs to this class of configuration.
     """
-    header = {"model_type": MODEL_TYPE_PREFIX + config.name, "format": CONFIG_FORMAT}
+    header = {"model_type": MODEL_TYPE_PREFIX + _name_of(config), "format": CONFIG_FORMAT}
     return {**header, **dataclasses.asdict(config)}
 
 
@@ -122,35 +169,28 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
         UsageError: another model_type, a newer format, unknown or missing fields, or values that
             do not fit together.
     """
-    model_type = values.get("model_type")
-    types = {MODEL_TYPE_PREFIX + name: name for name in _MODELS}
-    if not isinstance(model_type, str) or model_type not in types:
-        raise UnknownNameError("model_type", str(model_type), types)
+    types = {MODEL_TYPE_PREFIX + name: entry.config_class for name, entry in MODELS.items()}
+    model_type = str(values.get("model_type"))
+    if model_type not in types:
+        raise UnknownNameError("model_type", model_type, types)
     version = values.get("format")
     if not isinstance(version, int) or version > CONFIG_FORMAT:
         raise UsageError(
             f"its format is {version!r}, and this toolkit reads up to {CONFIG_FORMAT}. "
             "Install a newer toolkit."
         )
-    config_class = find_config_class(types[model_type])
+    config_class = types[model_type]
     fields = {name: value for name, value in values.items() if name not in _HEADER}
-    unknown = sorted(set(fields) - set(config_class.field_names()))
+    unknown = fields.keys() - {field.name for field in dataclasses.fields(config_class)}
     if unknown:
-        raise UsageError(f"{model_type} has no field {', '.join(unknown)}.")
+        raise UsageError(f"{model_type} has no field {', '.join(sorted(unknown))}.")
     if "vocab_size" not in fields:
         raise UsageError("the field vocab_size is missing.")
     return config_class(**fields)
 
 
-def _find(name: str) -> _Entry:
-    if name not in _MODELS:
-        raise UnknownNameError("model", name, _MODELS)
-    return _MODELS[name]
-
-
-def _generator(torch: Any, seed: int) -> torch.Generator:
-    try:
-        generator: torch.Generator = torch.Generator().manual_seed(seed)
-    except (RuntimeError, TypeError, ValueError, OverflowError):
-        raise UsageError(f"--seed {seed} must be a whole number that fits into 64 bits.") from None
-    return generator
+def _name_of(config: ModelConfig) -> str:
+    for name, entry in MODELS.items():
+        if type(config) is entry.config_class:
+            return name
+    raise UsageError(f"No model is made from a {type(config).__name__}.")

@@ -1,4 +1,4 @@
-"""Special tokens: names such as "<|endoftext|>" that stand for one id and never come from plain text.
+"""Special tokens: names such as "<|endoftext|>", one id each, which plain text never becomes.
 
 What the byte-level tokenizers share: checking the names, and finding the allowed ones in a text.
 """

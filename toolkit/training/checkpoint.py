@@ -82,7 +82,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise RunError(f"No whole checkpoint in {folder}: {name} is missing.") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise RunError(f"The checkpoint {folder} is damaged: {error}.") from error
-    return Checkpoint(*tensors, state=state)
+    model, optimizer, random = tensors
+    return Checkpoint(model, optimizer, random, state)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -110,6 +111,11 @@ def restore_optimizer(
             raise RunError(f"The checkpoint has {key} of '{parameter_name}'; the model has not.")
         parameter = parameters[parameter_name]
         value = tensor.reshape(()) if key == "step" else tensor
+        if key != "step" and value.shape != parameter.shape:
+            raise RunError(
+                f"The checkpoint's {key} of '{parameter_name}' has shape {tuple(value.shape)}; "
+                f"the model's is {tuple(parameter.shape)}."
+            )
         optimizer.state[parameter][key] = value.to(parameter.device)
 
 

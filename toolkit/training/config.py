@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -59,6 +60,8 @@ class TrainConfig:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            self._check_type(option.name, str(option.type))
         for field in ("batch_size", "grad_accumulation", "eval_every", "log_every"):
             self._check(field, getattr(self, field) >= 1, "must be at least 1")
         for field in ("sample_every", "checkpoint_every", "early_stop", "warmup_steps"):
@@ -82,6 +85,16 @@ class TrainConfig:
             raise UnknownNameError("device", self.device, DEVICES)
         if self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
+
+    def _check_type(self, field: str, annotation: str) -> None:
+        value = getattr(self, field)
+        if value is None and "None" in annotation:
+            return
+        kind = annotation.removesuffix(" | None")
+        accepted = {"int": (int,), "float": (int, float), "str": (str,)}[kind]
+        if isinstance(value, bool) or not isinstance(value, accepted):
+            wanted = {"int": "a whole number", "float": "a number", "str": "a name"}[kind]
+            raise UsageError(f"{flag(field)} {value!r} must be {wanted}")
 
     def _check(self, field: str, good: bool, message: str) -> None:
         if not good:

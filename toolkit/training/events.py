@@ -85,7 +85,7 @@ class EarlyStopped:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Ctrl-C: the state is saved, training ends."""
+    """Ctrl-C: the state is saved (`CheckpointSaved` came before), training ends."""
 
     step: int
 

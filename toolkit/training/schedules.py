@@ -6,19 +6,38 @@ import math
 
 
 def warmup_cosine(
-    step: int, progress: float, *, peak: float, warmup_steps: int, min_ratio: float
+    step: int, decay: float, *, peak: float, warmup_steps: int, min_ratio: float
 ) -> float:
-    """Linear warm-up, then half a cosine down to `min_ratio · peak` (Loshchilov and Hutter 2017).
+    """Linear warm-up times half a cosine down to `min_ratio · peak` (Loshchilov and Hutter 2017).
 
     Args:
         step: steps done; the first step has 0.
-        progress: the share of training that is done, 0 to 1, by steps or by time.
+        decay: how far along the cosine training is, 0 to 1 (see `decay_share`).
 
-    >>> [round(warmup_cosine(s, s / 10, peak=1.0, warmup_steps=2, min_ratio=0.1), 3)
-    ...  for s in (0, 1, 5, 10)]
-    [0.5, 1.0, 0.55, 0.1]
+    >>> [round(warmup_cosine(s, decay_share(s, 10, 2), peak=1.0, warmup_steps=2, min_ratio=0.1), 3)
+    ...  for s in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.55, 0.1]
     """
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    lowest = min_ratio * peak
-    return lowest + (peak - lowest) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+    warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(decay, 1.0)))
+    return peak * warm * (min_ratio + (1.0 - min_ratio) * cosine)
+
+
+def decay_share(
+    step: int,
+    max_steps: int | None,
+    warmup_steps: int,
+    elapsed: float = 0.0,
+    max_time: float | None = None,
+) -> float:
+    """How far along the cosine training is: by steps after the warm-up, or by time, the further.
+
+    By steps it begins where the warm-up ends, so that the learning rate does not jump there. By
+    time it begins at once: when the warm-up will end is not known.
+    """
+    by_steps = by_time = 0.0
+    if max_steps is not None and step > warmup_steps:
+        by_steps = (step - warmup_steps) / max(max_steps - warmup_steps, 1)
+    if max_time is not None:
+        by_time = elapsed / max_time
+    return min(1.0, max(by_steps, by_time))

@@ -47,7 +47,7 @@ from toolkit.training.events import (
 )
 from toolkit.training.interrupts import StopOnSignal
 from toolkit.training.optimizers import make_optimizer
-from toolkit.training.schedules import warmup_cosine
+from toolkit.training.schedules import decay_share, warmup_cosine
 
 CHECKPOINT_FOLDER = "checkpoint"
 METRICS_FILE = "metrics.jsonl"
@@ -142,24 +142,27 @@ class Trainer:
         started = time.monotonic() - progress.elapsed
         speed = _Speed(progress)
         early_stopped = False
+        self._drop_later_metrics()
         self.model.train()
         while True:
             # First what belongs after the step that was done last, also by an interrupted run.
-            for event in self._after_step(started, signals, self._is_over(started)):
+            # Asked once: time may run out below, and the last step must not miss its evaluation.
+            over = self._is_over(started)
+            for event in self._after_step(started, signals, over):
                 yield event
                 early_stopped = early_stopped or isinstance(event, EarlyStopped)
-            if signals.stopped or early_stopped or self._is_over(started):
+            if signals.stopped or early_stopped or over:
                 break
             loss, grad_norm, lr = self._train_step()
             progress.elapsed = time.monotonic() - started
             if progress.step % config.log_every == 0 or progress.step == 1:
                 yield self._log(loss, grad_norm, lr, speed.tokens_per_second(self._tokens()))
-        if signals.stopped:
-            yield Interrupted(progress.step)
-        elif progress.best_step is None and self._save_best is not None:
+        if not signals.stopped and progress.best_step is None and self._save_best is not None:
             self._save_best(self.model)
         if self._folder is not None:
             yield self._checkpoint()
+        if signals.stopped:
+            yield Interrupted(progress.step)
         yield Finished(self._result(interrupted=signals.stopped, early_stopped=early_stopped))
 
     # -- one step -----------------------------------------------------------------------------
@@ -178,7 +181,7 @@ class Trainer:
                     loss = self.model(x, y).loss
                 assert loss is not None
                 loss = loss / config.grad_accumulation
-                self._scaler.scale(loss).backward()
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
         self._scaler.unscale_(self.optimizer)
         limit = config.grad_clip or math.inf
@@ -210,7 +213,13 @@ class Trainer:
         config = self.config
         return warmup_cosine(
             self.progress.step,
-            self._share_done(),
+            decay_share(
+                self.progress.step,
+                config.max_steps,
+                config.warmup_steps,
+                self.progress.elapsed,
+                config.max_time,
+            ),
             peak=config.learning_rate,
             warmup_steps=config.warmup_steps,
             min_ratio=config.min_lr_ratio,
@@ -255,9 +264,10 @@ class Trainer:
         progress.elapsed = time.monotonic() - started
         if config.early_stop and progress.evaluations_without_better >= config.early_stop:
             yield EarlyStopped(step, config.early_stop)
-        elif not last and config.checkpoint_every and step % config.checkpoint_every == 0:
-            if self._folder is not None:
-                yield self._checkpoint()
+            return
+        due = config.checkpoint_every > 0 and step % config.checkpoint_every == 0
+        if due and not last and self._folder is not None:
+            yield self._checkpoint()
 
     def _evaluate(self, started: float, signals: StopOnSignal) -> Evaluated | None:
         """Measure the validation part; None where there is none, or a signal cut it short."""
@@ -432,11 +442,11 @@ class Trainer:
             ) from error
         restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
         self._random = checkpoint.random
-        self._drop_later_metrics()
 
     def _drop_later_metrics(self) -> None:
         """Lines that an interrupted run wrote after its last checkpoint will be written again."""
-        assert self._folder is not None
+        if self._folder is None:
+            return
         path = self._folder / METRICS_FILE
         if path.exists():
             with path.open("rb+") as file:

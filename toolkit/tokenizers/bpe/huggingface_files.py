@@ -197,15 +197,14 @@ def _parse_split(path: Path, step: Any) -> SplitPattern:
         expression = pattern.get("Regex")
     if not isinstance(expression, str):
         raise RunError(f"{path}: the pattern of its Split is neither a Regex nor a String")
-    # Asked before a name is found for it: tiktoken's own spelling means something else here.
-    if not SplitPattern("custom", expression).portable:
-        _refuse(
-            path, f"splits by {expression!r}, which regular expression engines read differently"
-        )
     try:
-        return split_pattern(expression)
+        found = split_pattern(expression)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+    # Of the expression as it stands: tiktoken's spelling of a named one means something else here.
+    if not SplitPattern("custom", expression).portable:
+        _refuse(path, f"splits by {expression!r}, which engines read differently")
+    return found
 
 
 def _parse_added_tokens(path: Path, entries: Any) -> dict[str, int]:
@@ -217,7 +216,7 @@ def _parse_added_tokens(path: Path, entries: Any) -> dict[str, int]:
         for option in ("lstrip", "rstrip", "single_word"):
             if entry.get(option):
                 _refuse(path, f"sets {option} for the added token {name!r}")
-        if not _is_id(token_id):
+        if not isinstance(token_id, int) or not _is_id(token_id):
             raise RunError(f"{path}: the added token {name!r} has the id {token_id!r}")
         special[name] = token_id
     return special

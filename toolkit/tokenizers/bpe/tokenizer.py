@@ -161,7 +161,9 @@ class BPETokenizer(Tokenizer):
             RunError: a rank file that is missing or damaged.
             UsageError: special tokens whose ids are taken, or a broken pattern.
         """
-        if isinstance(encoding, os.PathLike) or _is_path(encoding):
+        if isinstance(encoding, str) and _is_path(encoding):
+            encoding = Path(encoding)
+        if isinstance(encoding, os.PathLike):
             vocabulary = read_rank_file(Path(encoding))
             own_pattern = "cl100k"
             own_special: Mapping[str, int] = {}
@@ -226,9 +228,6 @@ class BPETokenizer(Tokenizer):
         return Encoder(self._vocabulary, self._pattern)
 
     def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
-        if not allowed_special:
-            split_at_special("", self._special, allowed_special)
-            return self._encoder.encode(well_formed(text))
         ids: list[int] = []
         for part, special_id in split_at_special(well_formed(text), self._special, allowed_special):
             ids += self._encoder.encode(part)
@@ -301,12 +300,6 @@ class BPETokenizer(Tokenizer):
         write_rank_file(self._vocabulary, Path(path))
 
 
-def _is_path(encoding: object) -> bool:
-    """Whether a string is the path of a rank file: names of encodings have no dots or slashes."""
-    if not isinstance(encoding, str):
-        return False
-    return (
-        encoding.endswith(".tiktoken")
-        or any(c in encoding for c in "/\\")
-        or (Path(encoding).is_file())
-    )
+def _is_path(text: str) -> bool:
+    """Whether a string is the path of a rank file: encodings' names have no slashes."""
+    return text.endswith(".tiktoken") or "/" in text or os.sep in text or Path(text).is_file()

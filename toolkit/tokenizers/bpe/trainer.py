@@ -13,7 +13,9 @@ tables follow every change:
 A merge then costs as much as it has occurrences, however long the words are.
 
 Ties: of pairs with equal counts, the one with the smaller ids wins (the left id first), as in
-Hugging Face's `BpeTrainer`.
+Hugging Face's `BpeTrainer`. That one numbers the bytes in another order, `CHARACTER_ORDER` in
+`alphabet.py`: given as `byte_order`, it leads to the very same merges. (Its max_token_length, in
+contrast, is the first length that is too long; here it is the last that is not.)
 
 Sources: Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword
 units"; Zouhar et al. 2023, "A formal perspective on byte-pair encoding" (the linked row and heap).
@@ -24,7 +26,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from itertools import pairwise
 
 from toolkit.errors import UsageError
 from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, well_formed
@@ -35,7 +38,8 @@ _BOUNDARY = -1  # between two words
 _MERGED_AWAY = -2  # was the right half of a pair
 
 
-class PairCount(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PairCount:
     """A pair of neighbouring tokens.
 
     Attributes:
@@ -49,7 +53,8 @@ class PairCount(NamedTuple):
     count: int
 
 
-class MergeStep(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MergeStep:
     """One merge that the trainer made, and the corpus after it.
 
     Attributes:
@@ -84,13 +89,15 @@ def count_pretokens(texts: Iterable[str], pattern: str | SplitPattern = "gpt2") 
     {b'to': 1, b' be': 2, b' or': 1, b' not': 1, b' to': 1}
 
     Raises:
-        UsageError: an unknown pattern name or a broken regex, or one text instead of several.
+        UsageError: an unknown pattern name or a broken regex, or something else than several texts.
     """
     if isinstance(texts, str):
         raise UsageError("texts must be an iterable of texts: put a single one into a list")
     split = split_pattern(pattern).split
     counts: Counter[str] = Counter()
-    for text in texts:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UsageError(f"Document {number} is {type(text).__name__}, not str")
         counts.update(split(well_formed(text)))
     return {word.encode(): count for word, count in counts.items()}
 
@@ -170,7 +177,7 @@ class MergeTrainer:
         if best is None:
             return None
         heapq.heappop(self._heap)
-        left, right, count = best
+        left, right = best.left, best.right
         pair = self.tokens[left], self.tokens[right]
         new_id = len(self.tokens)
         self.tokens.append(pair[0] + pair[1])
@@ -179,7 +186,7 @@ class MergeTrainer:
         rank = self._num_merges
         self._num_merges += 1
         return MergeStep(
-            rank, left, right, new_id, pair, count, self.num_tokens, self.symbols_in_use
+            rank, left, right, new_id, pair, best.count, self.num_tokens, self.symbols_in_use
         )
 
     def _lay_out(self, word_counts: Mapping[bytes, int], byte_order: Sequence[int]) -> None:
@@ -198,7 +205,7 @@ class MergeTrainer:
             for symbol in ids:
                 self._symbol_counts[symbol] += count
             start = len(symbols) - 1 - len(ids)
-            for position, pair in enumerate(zip(ids, ids[1:], strict=False), start):
+            for position, pair in enumerate(pairwise(ids), start):
                 if pair in self._counts:
                     self._counts[pair] += count
                     self._positions[pair].append(position)

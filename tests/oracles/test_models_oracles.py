@@ -1,0 +1,175 @@
+"""Our models and transformers' own: configurations, names, logits, losses and gradients.
+
+`from_hf` and `to_hf_state_dict` in memory; saved folders are compared elsewhere.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+
+from toolkit.errors import UsageError
+from toolkit.models import create_model, from_hf, hf_config, to_hf_state_dict
+from toolkit.models.interop import config_from_hf
+
+transformers = pytest.importorskip("transformers")
+
+GPT2 = {"vocab_size": 61, "n_positions": 24, "n_embd": 48, "n_layer": 2, "n_head": 3}
+LLAMA = {
+    "vocab_size": 61,
+    "max_position_embeddings": 24,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+CASES = {
+    "gpt2": ("GPT2", GPT2),
+    "gpt2-untied-wide": ("GPT2", {**GPT2, "tie_word_embeddings": False, "n_inner": 70}),
+    "gpt2-eps": ("GPT2", {**GPT2, "layer_norm_epsilon": 1e-2}),
+    "qwen3": ("Qwen3", {**LLAMA, "head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3-untied": ("Qwen3", {**LLAMA, "head_dim": 12, "rms_norm_eps": 1e-2}),
+    "qwen3-default-width": ("Qwen3", LLAMA),  # head_dim 128, whatever the hidden size
+    "llama": ("Llama", LLAMA),
+    "llama-biases": ("Llama", {**LLAMA, "attention_bias": True, "mlp_bias": True}),
+    "llama-one-kv-head": ("Llama", {**LLAMA, "num_key_value_heads": 1}),
+}
+
+
+def theirs(case: str) -> Any:
+    """transformers' model of a case, every weight random and large enough to matter."""
+    kind, values = CASES[case]
+    config = getattr(transformers, f"{kind}Config")(**values)
+    name = "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(transformers, name)(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def batch() -> torch.Tensor:
+    return torch.randint(0, 61, (2, 24), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_weights_give_the_same_logits_loss_and_gradients(case: str) -> None:
+    model = theirs(case)
+    ours = from_hf(model.config.to_dict(), model.state_dict()).eval()
+    assert ours.num_params() == model.num_parameters()
+    # transformers shifts labels itself: the target of position t is label t + 1.
+    ids = batch()
+    targets = torch.cat((ids[:, 1:], torch.full((2, 1), -100)), dim=1)
+    expected = model(ids, labels=ids)
+    logits, loss = ours(ids, targets)
+    assert logits.std() > 0.3
+    # Both compute in float32 in another order: units of 2⁻²³ of logits near 5, after two layers.
+    torch.testing.assert_close(logits, expected.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(loss, expected.loss, atol=1e-6, rtol=0)
+    expected.loss.backward()
+    assert loss is not None
+    loss.backward()
+    embedding = model.get_input_embeddings().weight.grad
+    torch.testing.assert_close(ours.tok_emb.weight.grad, embedding, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_come_back_under_the_same_names_bit_for_bit(case: str) -> None:
+    model = theirs(case)
+    state = model.state_dict()
+    if model.config.tie_word_embeddings:
+        del state["lm_head.weight"]
+    back = to_hf_state_dict(from_hf(model.config.to_dict(), state))
+    assert back.keys() == state.keys()
+    for name, tensor in back.items():
+        assert tensor.is_contiguous(), name
+        assert torch.equal(tensor, state[name]), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_our_config_means_the_same_to_transformers(case: str) -> None:
+    model = theirs(case)
+    config = config_from_hf(model.config.to_dict())
+    values = hf_config(config)
+    assert values is not None
+    again = type(model.config)(**values)
+    mine, wanted = again.to_dict(), model.config.to_dict()
+    # What transformers writes about itself, GPT-2's unset width, and the ids of special tokens.
+    for field in ("architectures", "dtype", "n_inner", "bos_token_id", "eos_token_id"):
+        mine.pop(field, None)
+        wanted.pop(field, None)
+    assert mine == wanted
+    assert config_from_hf(again.to_dict()) == config
+
+
+def test_where_transformers_4_and_5_keep_the_rotary_base() -> None:
+    base = {**LLAMA, "model_type": "qwen3"}
+    assert config_from_hf({**base, "rope_theta": 5e5}).rope_theta == 5e5
+    assert config_from_hf({**base, "rope_theta": 5e5, "rope_scaling": None}).rope_theta == 5e5
+    rope = {"rope_type": "default", "rope_theta": 7e5}
+    assert config_from_hf({**base, "rope_parameters": rope}).rope_theta == 7e5
+    values = hf_config(config_from_hf({**base, "rope_theta": 5e5}))
+    assert transformers.Qwen3Config(**values).rope_parameters["rope_theta"] == 5e5
+
+
+def test_fields_left_out_mean_what_transformers_takes_them_for() -> None:
+    gpt2 = config_from_hf({**GPT2, "model_type": "gpt2"})
+    assert (gpt2.tie_embeddings, gpt2.n_inner, gpt2.norm_eps) == (True, 192, 1e-5)
+    qwen3 = config_from_hf({**LLAMA, "model_type": "qwen3"})
+    assert (qwen3.tie_embeddings, qwen3.head_dim, qwen3.norm_eps) == (False, 128, 1e-6)
+    llama = config_from_hf({**LLAMA, "model_type": "llama"})
+    assert (llama.head_dim, llama.qk_norm, llama.bias) == (12, False, False)
+    for ours, name, values in ((gpt2, "GPT2", GPT2), (qwen3, "Qwen3", LLAMA)):
+        assert config_from_hf(getattr(transformers, f"{name}Config")(**values).to_dict()) == ours
+
+
+def test_openai_files_without_the_prefix_and_with_masks_are_read() -> None:
+    model = theirs("gpt2")
+    bare = {name.removeprefix("transformer."): t for name, t in model.state_dict().items()}
+    for layer in range(2):
+        bare[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 24, 24)
+        bare[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    config = model.config.to_dict()
+    ours, same = from_hf(config, bare), from_hf(config, model.state_dict())
+    for a, b in zip(ours.parameters(), same.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_head_that_differs_from_the_embedding_is_not_dropped_in_silence() -> None:
+    model = theirs("gpt2")
+    state = dict(model.state_dict())
+    state["lm_head.weight"] = state["lm_head.weight"] + 1
+    with pytest.raises(UsageError, match=r"lm_head\.weight differs from transformer\.wte\.weight"):
+        from_hf(model.config.to_dict(), state)
+
+
+def test_biases_of_one_half_only_are_refused() -> None:
+    with pytest.raises(UsageError, match="attention_bias and mlp_bias differ"):
+        config_from_hf({**LLAMA, "model_type": "llama", "attention_bias": True})
+
+
+def test_parts_that_no_layout_has_have_no_hugging_face_form() -> None:
+    model = create_model("gpt", 61, size="nano", norm="layernorm")
+    assert hf_config(model.config) is None
+    with pytest.raises(UsageError, match="No Hugging Face layout has the parts"):
+        to_hf_state_dict(model)
+    assert hf_config(create_model("bigram", 5).config) is None
+
+
+def test_transformers_generates_from_our_weights() -> None:
+    ours = create_model("gpt", 61, size="nano", block_size=24, n_kv_head=1, seed=3).eval()
+    config = transformers.Qwen3Config(**hf_config(ours.config))  # type: ignore[arg-type]
+    model = transformers.Qwen3ForCausalLM(config).eval()
+    model.load_state_dict(to_hf_state_dict(ours), strict=False)
+    ids = torch.tensor([[5, 9]])
+    # Greedy, with their cache of keys and values against our whole forward pass.
+    generated = model.generate(ids, max_new_tokens=15, do_sample=False, pad_token_id=0)
+    with torch.no_grad():
+        for _ in range(15):
+            best = ours(ids).logits[:, -1:].argmax(dim=-1)
+            ids = torch.cat((ids, best), dim=1)
+    assert torch.equal(generated, ids)
