@@ -74,7 +74,7 @@ _HOME = {
 _MODULES = ("errors", "models", "tokenizers")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["__version__", *sorted(_WHERE), *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_WHERE), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

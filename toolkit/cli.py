@@ -52,9 +52,13 @@ def _read_options(context: typer.Context, path: Path) -> dict[str, Any]:
     for key, value in options.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise UnknownNameError(f"option of {context.info_name} in {path}", name, map(str, known))
+            raise UnknownNameError(
+                f"option of {context.info_name} in {path}", name, map(str, known)
+            )
         if isinstance(value, dict):
-            raise UsageError(f"--config {path}: [{key}] is a table; write options at the top level.")
+            raise UsageError(
+                f"--config {path}: [{key}] is a table; write options at the top level."
+            )
         found[name] = value
     return found
 
@@ -100,6 +104,9 @@ RunPath = Annotated[
     str | None, typer.Option("--run", metavar="RUN", help="A run folder; the newest by default.")
 ]
 
+# Small models are unsure of much: drawn as they are, their texts have more invented words.
+DEFAULT_TEMPERATURE = 0.8
+
 _PARTS = "What"
 _MODEL = "Model"
 _TRAINING = "Training"
@@ -134,7 +141,9 @@ def train(
         str | None,
         _option(_PARTS, metavar="nano|micro|mini|small|medium", help="Default: by the device."),
     ] = None,
-    out: Annotated[Path | None, _option(_PARTS, help="The run folder; default runs/NAME-N.")] = None,
+    out: Annotated[
+        Path | None, _option(_PARTS, help="The run folder; default runs/NAME-N.")
+    ] = None,
     resume: Annotated[
         bool, _option(_PARTS, "--resume", help="Continue the newest run, or the one at --out.")
     ] = False,
@@ -272,11 +281,16 @@ def generate(
         str,
         typer.Option(metavar="multinomial|greedy|top-k|top-p", help="How the next token is drawn."),
     ] = "multinomial",
-    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above wilder.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Below 1 is safer, above wilder; 0.8 if no option says otherwise."),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Only the likeliest with p together.")] = None,
     num_samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text; repeatable.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
     device: Device = "auto",
     config: Config = None,
@@ -303,6 +317,8 @@ def generate(
         "top_p": top_p,
         "stop": tuple(stop or ()),
     }
+    if strategy == "multinomial" and temperature is None and top_k is None and top_p is None:
+        options["temperature"] = DEFAULT_TEMPERATURE
     if num_samples < 1:
         raise UsageError(f"--num-samples {num_samples} must be at least 1")
     if verbose:
@@ -474,7 +490,9 @@ def runs(
     target = follow_latest(folder / LATEST)
     latest = target.name if target else None
     if json:
-        rows = [{"name": run.name, "folder": str(run.folder), **run.info.to_json()} for run in found]
+        rows = [
+            {"name": run.name, "folder": str(run.folder), **run.info.to_json()} for run in found
+        ]
         console.print_json({"latest": latest, "runs": rows})
     elif found:
         console.print_runs(found, latest)
@@ -508,7 +526,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         # The reader went away (`toolkit … | head`): nobody is left to tell.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     if isinstance(error, ToolkitError):
         console.print_error(str(error))

@@ -112,7 +112,9 @@ class PlainDisplay(TrainingDisplay):
             self._last = event
             return _step_line(event) if self._verbose else None
         if isinstance(event, Evaluated):
-            speed = f"  {format_number(self._last.tokens_per_second)} tokens/s" if self._last else ""
+            speed = (
+                f"  {format_number(self._last.tokens_per_second)} tokens/s" if self._last else ""
+            )
             eta = self._last.eta if self._last else None
             left = f"  {console.format_duration(eta)} left" if eta else ""
             train = f"train {event.train_loss:.4f}  " if event.train_loss is not None else ""
@@ -237,7 +239,7 @@ class LiveDisplay(TrainingDisplay):
         share = _share_done(step)
         bar = BarColumn(bar_width=40)
         progress = Progress(bar, TextColumn("{task.percentage:>3.0f}%"))
-        progress.add_task("", total=1.0, completed=share)
+        progress.add_task("", total=1000, completed=round(1000 * share))
         of = f" of {step.max_steps:,}" if step.max_steps else ""
         eta = f"{console.format_duration(step.eta)} left" if step.eta is not None else ""
         row.add_row(f"step {step.step:,}{of}", progress.get_renderable(), eta)
@@ -279,7 +281,7 @@ def _rare_line(event: Event, verbose: bool) -> str | None:
 def _sample_lines(text: str) -> list[str]:
     lines = text.strip("\n").splitlines()
     shown = lines[:_SAMPLE_LINES]
-    return shown + ["…"] if len(lines) > _SAMPLE_LINES else shown
+    return [*shown, "…"] if len(lines) > _SAMPLE_LINES else shown
 
 
 def _share_done(step: StepDone) -> float:

@@ -1,9 +1,9 @@
 """A run folder: what was trained, on what, and the result, opened as one thing.
 
     runs/<name>/
-      config.json, model.safetensors   the best weights so far, in Hugging Face's layout where it fits
+      config.json, model.safetensors   the best weights, in Hugging Face's layout if it fits
       tokenizer/                       the saved tokenizer
-      tokenizer.json, tokenizer_config.json   the same for `AutoTokenizer`, where it can be expressed
+      tokenizer.json, tokenizer_config.json   for `AutoTokenizer`, where it can be
       run.json                         what was run and what came out
       metrics.jsonl, samples.txt       written while training
       checkpoint/                      all that resuming needs
@@ -216,7 +216,7 @@ def find_run(path: str | Path | None = None) -> Path:
 def follow_latest(path: Path) -> Path | None:
     """Where `runs/latest` points: a link, or a text file where the OS refuses links."""
     if path.is_symlink():
-        return path.parent / os.readlink(path)
+        return path.parent / path.readlink()
     if path.is_file() and path.name == LATEST:
         return path.parent / path.read_text("utf-8").strip()
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 # The bit of each dot in a Braille character, by column (2) and row (4); Unicode chapter 21.1.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -21,22 +22,21 @@ def line_chart(
     `width` counts characters without the labels of the y axis. Points that are not finite are
     left out; fewer than two points that can be drawn give no lines.
 
-    >>> for line in line_chart([0, 1, 2, 3], [0, 1, 2, 3], width=4, height=2): print(line)
-    3 ┤ ⢀⠔⠁
-    0 ┤⠔⠁
+    >>> for line in line_chart([0, 1, 2, 3], [0, 1, 2, 3], width=4, height=2):
+    ...     print(line)
+    3 ┤  ⡠⠊
+    0 ┤⡠⠊
       └────
        0  3
     """
-    points = [
-        (float(a), float(b)) for a, b in zip(x, y, strict=True) if math.isfinite(a + b)
-    ]
+    points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if math.isfinite(a + b)]
     if len(points) < 2:
         return []
     xs, ys = [point[0] for point in points], [point[1] for point in points]
     columns, rows = 2 * width, 4 * height
     dots = [(_scale(a, xs, columns), _scale(b, ys, rows)) for a, b in points]
     cells = [[0] * width for _ in range(height)]
-    for (column, row), (next_column, next_row) in zip(dots, dots[1:], strict=False):
+    for (column, row), (next_column, next_row) in pairwise(dots):
         steps = max(abs(next_column - column), abs(next_row - row), 1)
         for step in range(steps + 1):
             c = column + round(step * (next_column - column) / steps)

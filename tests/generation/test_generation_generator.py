@@ -332,6 +332,16 @@ def test_modes_of_all_parts_are_restored_and_dropout_is_off() -> None:
     assert [module.training for module in model.modules()] == modes  # between two pieces too
 
 
+def test_the_model_computes_without_gradients() -> None:
+    model, modes = gpt(), []
+    model.register_forward_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
+    generator = Generator(model, LETTERS)
+    generator.generate_ids([1], max_new_tokens=2)
+    generator.generate_samples("a", 2, max_new_tokens=2)
+    list(generator.stream("a", max_new_tokens=2))
+    assert modes == [True] * 6
+
+
 def test_modes_are_restored_after_an_error() -> None:
     model = gpt().train()
     with torch.no_grad():

@@ -239,6 +239,19 @@ def test_excluded_tokens_at_both_ends_are_never_drawn() -> None:
     assert 590 < int(drawn.max()) < 600
 
 
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53], ids=["lowest", "highest"])
+def test_the_ends_of_the_uniform_distribution_draw_possible_tokens(
+    uniform: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No seed gets there: each end comes once in 2⁵³ numbers.
+    extreme = torch.tensor(uniform, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: extreme)
+    logits = torch.randn(500, 20, generator=seeded(0))  # sums just below, at and above 1
+    logits[:, [0, 1, 18, 19]] = -math.inf
+    drawn = Sampler().draw(logits, seeded(0))
+    assert set(drawn.tolist()) == {2 if uniform == 0 else 17}
+
+
 def test_half_precision_is_drawn_from_in_float32() -> None:
     logits = torch.randn(4, 50, generator=seeded(0))
     for dtype in (torch.bfloat16, torch.float16):

@@ -8,8 +8,8 @@ import torch
 
 from toolkit.models.config import GPTConfig
 from toolkit.models.layers import (
-    CausalSelfAttention,
     GELUMLP,
+    CausalSelfAttention,
     LayerNorm,
     RMSNorm,
     Rotary,

@@ -89,9 +89,7 @@ def test_a_bigram_learns_the_frequencies_of_pairs() -> None:
         loss.backward()
         optimizer.step()
     probabilities = model(x).logits[0, 0].softmax(-1)
-    torch.testing.assert_close(
-        probabilities[1:], torch.tensor([0.75, 0.25]), atol=0.01, rtol=0
-    )
+    torch.testing.assert_close(probabilities[1:], torch.tensor([0.75, 0.25]), atol=0.01, rtol=0)
 
 
 def test_ignored_targets_do_not_count() -> None:
@@ -172,7 +170,7 @@ def test_shapes_that_do_not_fit_name_the_flag(options: dict[str, Any], message: 
 
 
 def test_unknown_names_come_with_a_guess() -> None:
-    with pytest.raises(UnknownNameError, match="No model 'gtp'. Did you mean 'gpt'"):
+    with pytest.raises(UnknownNameError, match=r"No model 'gtp'\. Did you mean 'gpt'"):
         create_model("gtp", 10)
     with pytest.raises(UnknownNameError, match="Did you mean 'modern'"):
         create_model("gpt", 10, preset="moden")

@@ -172,8 +172,9 @@ class Generator:
     ) -> list[Completion]:
         """Several samples of one prompt, computed side by side.
 
-        Sample i is what `generate` gives with the seed `sample_seed(seed, i)`. Other arguments and
-        errors are those of `stream`.
+        Sample i is what `generate` gives with the seed `sample_seed(seed, i)`, as far as the device
+        rounds the logits of one row and of several alike. Other arguments and errors are those of
+        `stream`.
         """
         _check_whole("--num-samples", num_samples)
         if num_samples < 1:

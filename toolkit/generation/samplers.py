@@ -25,7 +25,7 @@ from toolkit.errors import ModelError, UsageError
 from toolkit.generation.strategies import DEFAULT_STRATEGY, choose_steps
 
 EXCLUDED = float("-inf")
-# Below it logits / temperature could leave float32's range; the draw has long been greedy then.
+# Any logits up to 1e32 divided by it stay in float32's range; the draw is long since greedy.
 MIN_TEMPERATURE = 1e-6
 
 
@@ -57,8 +57,8 @@ class Temperature(LogitsProcessor):
         _require_number("--temperature", self.temperature)
         if not MIN_TEMPERATURE <= self.temperature < math.inf:
             raise UsageError(
-                f"--temperature {self.temperature:g} must be above 0 (from {MIN_TEMPERATURE:g} on). "
-                "For the likeliest token every time, use --strategy greedy."
+                f"--temperature {self.temperature:g} must be above 0 and finite (at least "
+                f"{MIN_TEMPERATURE:g}). For the likeliest token every time, use --strategy greedy."
             )
 
     def __call__(self, logits: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class TopK(LogitsProcessor):
     def __call__(self, logits: Tensor) -> Tensor:
         if self.top_k >= logits.size(-1):
             return logits
-        # The k-th largest logit splits the rest; sorting all V would take several times as long.
+        # The k-th largest logit splits the rest. Sorting would take ten times as long (V = 50,000).
         border = logits.topk(self.top_k, dim=-1).values[..., -1:]  # (B, 1)
         above = logits > border  # (B, V)
         at_border = logits == border

@@ -1,7 +1,7 @@
 """The contract that every tokenizer meets: text to ids and back, and itself to a folder and back.
 
-A new tokenizer is one subclass of `Tokenizer` and one entry in `registry.py` (or a `pkg.module:Class`
-spec, or an entry point). Nothing else in toolkit asks which tokenizer it has.
+A new tokenizer is one subclass of `Tokenizer` and one entry in `registry.py` (or a spec
+`pkg.module:Class`, or an entry point). Nothing else in toolkit asks which tokenizer it has.
 """
 
 from __future__ import annotations
