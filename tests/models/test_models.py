@@ -34,7 +34,7 @@ def test_the_first_loss_is_that_of_a_uniform_guess(name: str, options: dict[str,
     model = make(name, options, vocab_size=500)
     loss = model(ids(8, vocab_size=500), ids(8, vocab_size=500, seed=1)).loss
     # Logits have a spread of about 0.02 · √C at most, which moves the mean by well under 0.1.
-    assert abs(float(loss) - math.log(500)) < 0.1
+    assert abs(loss.item() - math.log(500)) < 0.1
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS)
@@ -75,7 +75,7 @@ def test_one_batch_is_learned_by_heart(name: str, options: dict[str, Any]) -> No
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss) < 0.05
+    assert loss.item() < 0.05
 
 
 def test_a_bigram_learns_the_frequencies_of_pairs() -> None:
