@@ -105,7 +105,7 @@ RunPath = Annotated[
 ]
 
 # Small models are unsure of much: drawn as they are, their texts have more invented words.
-DEFAULT_TEMPERATURE = 0.8
+DEFAULT_TEMPERATURE = 0.7
 
 _PARTS = "What"
 _MODEL = "Model"
@@ -283,7 +283,7 @@ def generate(
     ] = "multinomial",
     temperature: Annotated[
         float | None,
-        typer.Option(help="Below 1 is safer, above wilder; 0.8 if no option says otherwise."),
+        typer.Option(help="Below 1 is safer, above wilder; 0.7 if no option says otherwise."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Only the likeliest with p together.")] = None,
