@@ -342,6 +342,8 @@ def _finish(session: TrainingSession, on_event: Callable[[Event], None] | None) 
 def _train_config(size: str, options: Mapping[str, Any]) -> TrainConfig:
     recipe = dataclasses.asdict(RECIPES[size]) if size in RECIPES else {}
     recipe.pop("vocab_size", None)
+    if "eval_every" in recipe:
+        recipe["sample_every"] = 2 * recipe["eval_every"]
     if options.get("max_time") is not None and "max_steps" not in options:
         recipe["max_steps"] = None
     return TrainConfig(**{**recipe, **options})
