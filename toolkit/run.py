@@ -28,6 +28,7 @@ import toolkit
 from toolkit.errors import RunError
 from toolkit.files import replace_link, write_json
 from toolkit.tokenizers import Tokenizer
+from toolkit.tokenizers.special import END_OF_TEXT
 
 if TYPE_CHECKING:
     from toolkit.models import LanguageModel
@@ -294,6 +295,3 @@ def write_huggingface_tokenizer(tokenizer: Tokenizer, folder: Path, block_size: 
         config["eos_token"] = END_OF_TEXT
     write_json(folder / "tokenizer.json", content)
     write_json(folder / "tokenizer_config.json", config)
-
-
-END_OF_TEXT = "<|endoftext|>"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_targets_follow_inputs_and_every_start_occurs() -> None:
     assert sorted(set(x[:, 0].tolist())) == list(range(12))
 
 
-def test_windows_of_many_shards_are_in_the_text(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_windows_of_many_shards_are_in_the_text(tmp_path: Path) -> None:
     text = bytes(range(200)).decode("latin-1")
     corpus = Corpus.from_text(text)
     options = {"held_out": 0, "shard_tokens": 30}

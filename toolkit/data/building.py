@@ -27,12 +27,12 @@ from toolkit.corpora import Corpus
 from toolkit.errors import RunError, UsageError
 from toolkit.files import replace_folder, write_bytes, write_json
 from toolkit.tokenizers import Tokenizer
+from toolkit.tokenizers.special import END_OF_TEXT
 
 FORMAT = 1
 INDEX_FILE = "index.json"
 PROGRESS_FILE = "progress.json"
 SPLITS = ("train", "val")
-END_OF_TEXT = "<|endoftext|>"
 # Enough text at once for every core to have work; nothing beside a model's memory.
 BATCH_CHARS = 4_000_000
 

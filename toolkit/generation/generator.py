@@ -21,8 +21,8 @@ from toolkit.generation.seeds import fresh_seed, sample_seed, seeded_generator
 from toolkit.generation.streaming import StopScanner, StreamDecoder
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
+from toolkit.tokenizers.special import END_OF_TEXT
 
-END_OF_TEXT = "<|endoftext|>"
 DEFAULT_NEW_TOKENS = 200
 # Samples are made in batches whose logits (B, T, V) hold at most so many numbers: 1 GiB in float32.
 MAX_LOGITS = 2**28

@@ -11,6 +11,9 @@ import regex
 
 from toolkit.errors import UnknownNameError, UsageError
 
+END_OF_TEXT = "<|endoftext|>"
+"""The special token that ends a document, in every tokenizer that has one."""
+
 
 def check_special_names(names: Iterable[str]) -> list[str]:
     """The names as a list, checked.
