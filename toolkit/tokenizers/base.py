@@ -105,6 +105,16 @@ class Tokenizer(ABC):
         """
         return TokenBatch.from_lists(self.encode(text) for text in texts)
 
+    def count(self, text: str) -> int:
+        """How many ids `text` has: the length of `encode(text)`, where possible without it."""
+        return len(self.encode(text))
+
+    def count_batch(
+        self, texts: Sequence[str], *, num_threads: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """How many ids each of many texts has; int64, one for each text."""
+        return np.array([self.count(text) for text in texts], dtype=np.int64)
+
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
         """What one id stands for, in UTF-8 (for a byte-level token maybe a part of a character).
@@ -121,6 +131,12 @@ class Tokenizer(ABC):
         """The text that `ids` stand for. Bytes that are not UTF-8 become U+FFFD; never raises on
         ids that this tokenizer produced."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_batch(self, documents: TokenBatch | Iterable[Iterable[int]]) -> list[str]:
+        """The texts that many lists of ids stand for."""
+        if isinstance(documents, TokenBatch):
+            return [self.decode(documents[index]) for index in range(len(documents))]
+        return [self.decode(ids) for ids in documents]
 
     @classmethod
     def train(cls, texts: Iterable[str], **options: Any) -> Self:

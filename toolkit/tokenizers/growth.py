@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from toolkit.errors import UsageError
 from toolkit.tokenizers.base import Tokenizer
+from toolkit.tokenizers.bpe.learning import count_words_of
 from toolkit.tokenizers.bpe.patterns import SplitPattern
-from toolkit.tokenizers.bpe.trainer import count_pretokens
 
 
 @runtime_checkable
@@ -99,7 +99,7 @@ def vocab_growth(texts: Iterable[str], tokenizer: Tokenizer, *, every: int = 64)
             "use a bpe tokenizer, or heaps_curve for the growth of distinct tokens."
         )
     merges = tokenizer.merges
-    word_counts = count_pretokens(texts, tokenizer.pattern)
+    word_counts = count_words_of(texts, tokenizer.pattern)
     base_vocab_size = tokenizer.vocab_size - len(merges)
     return replay_merges(word_counts, merges, every=every, base_vocab_size=base_vocab_size)
 

@@ -11,7 +11,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from toolkit.tokenizers.bpe.patterns import SplitPattern
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.tokenizers.base import TokenBatch
+from toolkit.tokenizers.bpe.patterns import SplitPattern, well_formed
 from toolkit.tokenizers.bpe.vocabulary import NO_RANK, Pair, Vocabulary, merge_ids
 
 # Where the two ways take equally long.
@@ -38,14 +42,10 @@ class Encoder:
         self._cache: dict[str, Sequence[int]] = {}
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text without special tokens.
-
-        Raises:
-            UnicodeEncodeError: a surrogate in the text.
-        """
+        """The ids of a text without special tokens; surrogates are repaired (`well_formed`)."""
         ids: list[int] = []
         cached = self._cache.get
-        for word in self._split(text):
+        for word in self._split(well_formed(text)):
             found = cached(word)
             if found is None:
                 found = self.encode_word(word.encode())
@@ -53,6 +53,20 @@ class Encoder:
                     self._remember(word, found)
             ids += found
         return ids
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int | None = None) -> TokenBatch:
+        """The ids of many texts, one after the other."""
+        return TokenBatch.from_lists(self.encode(text) for text in texts)
+
+    def count(self, text: str) -> int:
+        """How many ids a text has."""
+        return len(self.encode(text))
+
+    def count_batch(
+        self, texts: Sequence[str], num_threads: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """How many ids each text has."""
+        return np.array([self.count(text) for text in texts], np.int64)
 
     def encode_word(self, word: bytes) -> list[int]:
         """The ids of one pre-token."""

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from toolkit.errors import UsageError, VocabularyError
-from toolkit.tokenizers.base import Tokenizer
+from toolkit.tokenizers.base import TokenBatch, Tokenizer
 from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_bytes
 from toolkit.tokenizers.bpe.encoder import Encoder
 from toolkit.tokenizers.bpe.huggingface_files import make_tokenizer_json, read_huggingface
+from toolkit.tokenizers.bpe.learning import (
+    SMALL_TEXT,
+    LearnOptions,
+    OnMerge,
+    OnProgress,
+    can_compile,
+    learn_merges,
+)
 from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, well_formed
 from toolkit.tokenizers.bpe.tiktoken_files import (
     MAX_ID,
@@ -24,14 +32,18 @@ from toolkit.tokenizers.bpe.tiktoken_files import (
     vocabulary_of_ranks,
     write_rank_file,
 )
-from toolkit.tokenizers.bpe.trainer import MergeStep, count_pretokens, iter_merges
 from toolkit.tokenizers.bpe.vocabulary import Pair, Vocabulary
 from toolkit.tokenizers.special import check_special_names, split_at_special
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
+    from toolkit.tokenizers.bpe.fast.decoding import Decoder
+    from toolkit.tokenizers.bpe.fast.encoding import FastEncoder
+
 NUM_BYTES = 256
+SMALL_VOCABULARY = 1 << 14
+"""Tokens for which the dicts of the plain encoder are made as fast as compiled code is loaded."""
 
 
 class BPETokenizer(Tokenizer):
@@ -70,6 +82,7 @@ class BPETokenizer(Tokenizer):
         self._bytes: dict[int, bytes] = {
             token_id: token or b"" for token_id, token in enumerate(vocabulary.tokens)
         }
+        self._num_chars = 0
         taken: dict[int, str] = {}
         for name, token_id in special.items():
             if not 0 <= token_id <= MAX_ID:
@@ -95,7 +108,10 @@ class BPETokenizer(Tokenizer):
         min_frequency: int = 0,
         max_token_length: int | None = None,
         special_tokens: Sequence[str] = (),
-        on_merge: Callable[[MergeStep], object] | None = None,
+        num_threads: int | None = None,
+        max_memory: int | None = None,
+        on_merge: OnMerge | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Self:
         """Learn merges from `texts`.
 
@@ -112,7 +128,14 @@ class BPETokenizer(Tokenizer):
             max_token_length: no token grows longer than this, in bytes.
             special_tokens: names such as "<|endoftext|>". Where the texts hold them, they are
                 plain text.
-            on_merge: called after each merge.
+            num_threads: to count with; None: one for each core. The result is the same.
+            max_memory: bytes that counting and merging should do with. The texts are never kept,
+                only their distinct pre-tokens; where even those do not fit, the rarest are
+                dropped (`WordTable` in `fast/counting.py` has the rule), and a
+                `RareWordsDropped` warning says how many. None: no limit, nothing is dropped.
+            on_merge: called after each merge, with the statistics of the corpus as it then is.
+            on_progress: called with ("counting", characters read, None), then with ("merging",
+                merges made, merges asked for).
 
         Raises:
             UsageError: an option that cannot be.
@@ -124,17 +147,17 @@ class BPETokenizer(Tokenizer):
                 f"vocab_size {vocab_size} must be at least {smallest}: {NUM_BYTES} bytes and "
                 f"{len(names)} special tokens"
             )
-        word_counts = count_pretokens(texts, pattern)
-        steps = iter_merges(
-            word_counts, min_frequency=min_frequency, max_token_length=max_token_length
+        options = LearnOptions(
+            vocab_size - smallest,
+            min_frequency=min_frequency,
+            max_token_length=max_token_length,
+            num_threads=num_threads,
+            max_memory=max_memory,
         )
+        merges = learn_merges(texts, pattern, options, on_merge=on_merge, on_progress=on_progress)
         tokens = [bytes([byte]) for byte in range(NUM_BYTES)]
-        merges: list[Pair] = []
-        for step in islice(steps, vocab_size - smallest):
-            tokens.append(step.token)
-            merges.append((step.left, step.right))
-            if on_merge is not None:
-                on_merge(step)
+        for left, right in merges:
+            tokens.append(tokens[left] + tokens[right])
         special = {name: token_id for token_id, name in enumerate(names, start=len(tokens))}
         return cls(Vocabulary(tokens, merges), pattern, special)
 
@@ -224,16 +247,49 @@ class BPETokenizer(Tokenizer):
     # -- encoding and decoding ------------------------------------------------------------------
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def _plain_encoder(self) -> Encoder:
         return Encoder(self._vocabulary, self._pattern)
 
+    @cached_property
+    def _fast_encoder(self) -> FastEncoder | None:
+        """The compiled encoder; None where this vocabulary or pattern is not for it."""
+        if not can_compile():
+            return None
+        from toolkit.tokenizers.bpe.fast.encoding import FastEncoder
+
+        if not FastEncoder.can_encode(self._vocabulary, self._pattern):
+            return None
+        return FastEncoder(self._vocabulary, self._pattern)
+
+    def _encoder_for(self, num_chars: int) -> Encoder | FastEncoder:
+        """The encoder that suits: what is compiled has to be loaded, which takes a second, so the
+        first short texts take the plain one."""
+        self._num_chars += num_chars
+        if self._num_chars > SMALL_TEXT or len(self._vocabulary.tokens) > SMALL_VOCABULARY:
+            return self._fast_encoder or self._plain_encoder
+        return self._plain_encoder
+
     def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
+        encoder = self._encoder_for(len(text))
+        if not allowed_special and isinstance(allowed_special, Set):
+            return encoder.encode(text)
         ids: list[int] = []
         for part, special_id in split_at_special(well_formed(text), self._special, allowed_special):
-            ids += self._encoder.encode(part)
+            ids += encoder.encode(part)
             if special_id is not None:
                 ids.append(special_id)
         return ids
+
+    def encode_batch(self, texts: Sequence[str], *, num_threads: int | None = None) -> TokenBatch:
+        return self._encoder_for(sum(map(len, texts))).encode_batch(texts, num_threads)
+
+    def count(self, text: str) -> int:
+        return self._encoder_for(len(text)).count(text)
+
+    def count_batch(
+        self, texts: Sequence[str], *, num_threads: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        return self._encoder_for(sum(map(len, texts))).count_batch(texts, num_threads)
 
     def token_bytes(self, token_id: int) -> bytes:
         token = self._bytes.get(token_id)
@@ -252,6 +308,20 @@ class BPETokenizer(Tokenizer):
         except (KeyError, TypeError):
             # An id that there is not, or numbers of a kind that is no key, such as tensors.
             return super().decode_bytes(listed)
+
+    def decode_batch(self, documents: TokenBatch | Iterable[Iterable[int]]) -> list[str]:
+        batch = documents
+        if not isinstance(batch, TokenBatch):
+            return [self.decode(ids) for ids in batch]
+        if len(batch.ids) < SMALL_TEXT or not can_compile():
+            return super().decode_batch(batch)
+        return self._decoder.decode_batch(batch)
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        from toolkit.tokenizers.bpe.fast.decoding import Decoder
+
+        return Decoder([self._bytes[token_id] for token_id in range(self._vocab_size)])
 
     # -- other formats --------------------------------------------------------------------------
 

@@ -102,6 +102,18 @@ def count_pretokens(texts: Iterable[str], pattern: str | SplitPattern = "gpt2") 
     return {word.encode(): count for word, count in counts.items()}
 
 
+def check_options(min_frequency: int, max_token_length: int | None) -> None:
+    """Check the options of `MergeTrainer`.
+
+    Raises:
+        UsageError: one that cannot be.
+    """
+    if min_frequency < 0:
+        raise UsageError(f"min_frequency {min_frequency} must not be negative")
+    if max_token_length is not None and max_token_length < 1:
+        raise UsageError(f"max_token_length {max_token_length} must be at least 1 byte")
+
+
 class MergeTrainer:
     """A corpus in its current segmentation, merged one pair at a time.
 
@@ -139,10 +151,7 @@ class MergeTrainer:
         Raises:
             UsageError: an option that cannot be.
         """
-        if min_frequency < 0:
-            raise UsageError(f"min_frequency {min_frequency} must not be negative")
-        if max_token_length is not None and max_token_length < 1:
-            raise UsageError(f"max_token_length {max_token_length} must be at least 1 byte")
+        check_options(min_frequency, max_token_length)
         self.tokens = [bytes([byte]) for byte in byte_order]
         self.num_tokens = 0
         self.symbols_in_use = 0

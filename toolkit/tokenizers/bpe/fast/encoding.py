@@ -1,0 +1,527 @@
+"""Encoding in compiled code: split, look up, and merge only what was never seen.
+
+Most pre-tokens of a text occur again and again. Each thread keeps a table of the ones it has met
+with their ids; a pre-token that is not there is looked up in the vocabulary, and only if it is no
+token either, merged. So most of the text costs a share of one split, one hash and one comparison.
+
+- Splitting and looking up take turns, some thousand pre-tokens at a time. So the processor begins
+  with the next look-up while the table of the last one is still on its way from memory.
+- The two slots that a hash leads to at first lie in one line of the cache; what occurs often is met
+  early, and so is found there.
+- Short pre-tokens are merged in two small arrays, long ones with a linked row and a heap: time
+  grows with n log n for any text.
+
+The results are those of `encoder.py`, exactly.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.tokenizers.base import TokenBatch
+from toolkit.tokenizers.bpe.fast.blocks import WINDOW, split_some
+from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer, cut_texts
+from toolkit.tokenizers.bpe.fast.jit import COMPILED, inlined, kernel, part, prepare
+from toolkit.tokenizers.bpe.fast.memory import (
+    PADDING,
+    SHORT,
+    Bytes,
+    Ids,
+    Int,
+    Ints,
+    Word,
+    Words,
+    fetch_ahead,
+    first_key,
+    hash_keys,
+    item_at,
+    long_keys,
+    put,
+    same_bytes,
+    second_key,
+    to_int,
+)
+from toolkit.tokenizers.bpe.fast.scanners import NONE, SCANNERS
+from toolkit.tokenizers.bpe.fast.tables import (
+    MAX_MERGES,
+    MAX_TOKENS,
+    Tables,
+    find_token,
+    insert_merges,
+    last_merges,
+    make_tables,
+    merge_pretoken,
+    splits_of_tokens,
+)
+from toolkit.tokenizers.bpe.fast.unicode_classes import character_classes
+from toolkit.tokenizers.bpe.patterns import SplitPattern, well_formed
+from toolkit.tokenizers.bpe.vocabulary import Vocabulary
+
+T = TypeVar("T")
+
+_HALF = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_ID_BITS = np.uint64(20)
+_TWO_IDS = np.uint64(40)
+_THREE_IDS = np.uint64(60)
+_ID_MASK = np.uint64((1 << 20) - 1)
+_SET_SHIFT = np.uint64(40)
+_NOTHING = np.uint64(0)
+
+_SLOT = 4
+_SET = 2 * _SLOT  # a line of the cache
+# The table of what was met grows from 256 KiB to 16 MiB, and is then emptied.
+_FEWEST_SETS = 1 << 12
+_MOST_SETS = 1 << 18
+_POOL_IDS = 1 << 20
+_POOL_BYTES = 1 << 22
+# What `Met.used` counts.
+_IDS, _BYTES, _ENTRIES, _NUM_SETS = range(4)
+_LONGEST_MET = 4096  # bytes of a pre-token that is worth remembering
+_CHUNK = 256  # pre-tokens that are split before they are looked up
+# Texts are cut into pieces of this many characters, so that threads share a single long one too.
+_PIECE = 1 << 18
+
+
+class Met(NamedTuple):
+    """What one thread has met, and its scratch.
+
+    Attributes:
+        slots: hash tables with open addressing, one for each size that the table can have: the one
+            of n sets begins at set n, those before it are not used any more. (Memory that was never
+            touched takes no room.) A slot is two words of key (`memory.py`; zero: free), and either
+            up to three ids with their number on top, or, with zero on top, the number of ids, and
+            in the last word where they are in `pool`, and a long pre-token's bytes in `pool_bytes`.
+        pool, pool_bytes: see above.
+        used: how much of each is: `_IDS`, `_BYTES`, `_ENTRIES`, and `_NUM_SETS`.
+        cuts, firsts, seconds, places: of the pre-tokens that were split last: where each ends, its
+            key, and its place in `slots`.
+        scratch: for merging; at least twice as long as the longest document in bytes.
+        borders: of a single document: where it begins and ends, and how many ids it has.
+    """
+
+    slots: Words
+    pool: Ids
+    pool_bytes: Bytes
+    used: Ints
+    cuts: Ints
+    firsts: Words
+    seconds: Words
+    places: Ints
+    scratch: Ints
+    borders: Ints
+
+
+@inlined
+def _place_of(first: Word, second: Word, num_sets: Int) -> Int:
+    """Where the search for a key begins."""
+    place = to_int(hash_keys(first, second) >> _SET_SHIFT) & (num_sets - 1)
+    return (place + num_sets) * _SET
+
+
+@inlined
+def _next_place(place: Int, num_sets: Int) -> Int:
+    """The slot after `place`; after the last one comes the first."""
+    place += _SLOT
+    return place if place < 2 * num_sets * _SET else num_sets * _SET
+
+
+@part
+def _make_room(slots: Words, used: Ints, empty: bool) -> None:
+    """Enlarge the table, or empty it where it cannot grow."""
+    old = used[_NUM_SETS]
+    if empty or 2 * old * _SET >= len(slots):
+        for slot in range(old * _SET, 2 * old * _SET):
+            slots[slot] = _NOTHING
+        used[_IDS] = used[_BYTES] = used[_ENTRIES] = 0
+        return
+    used[_NUM_SETS] = 2 * old
+    for slot in range(old * _SET, 2 * old * _SET, _SLOT):
+        if slots[slot + 1] != _NOTHING:
+            place = _place_of(slots[slot], slots[slot + 1], 2 * old)
+            while slots[place + 1] != _NOTHING:
+                place = _next_place(place, 2 * old)
+            for word in range(_SLOT):
+                slots[place + word] = slots[slot + word]
+
+
+@inlined
+def _packed(ids: Ints, size: Int) -> Word:
+    """Up to three ids and their number in one word."""
+    packed = np.uint64(size) << _THREE_IDS | np.uint64(ids[0])
+    if size > 1:
+        packed |= np.uint64(ids[1]) << _ID_BITS
+    if size > 2:
+        packed |= np.uint64(ids[2]) << _TWO_IDS
+    return packed
+
+
+@part
+def _encode_rare(
+    buffer: Bytes,
+    at: Int,
+    length: Int,
+    tokens: Words,
+    data: Bytes,
+    starts: Ints,
+    byte_ids: Ints,
+    merges: Words,
+    new_ids: Ints,
+    slots: Words,
+    pool: Ids,
+    pool_bytes: Bytes,
+    used: Ints,
+    scratch: Ints,
+    out: Ids,
+    count: Int,
+    writing: bool,
+) -> Int:
+    """Encode a pre-token that is long, or has many ids, or is new; returns how many ids it has.
+
+    What is new is looked up, or merged, and remembered. (The arrays of `Tables` and `Met` come one
+    by one: taking them out of a tuple costs a reference count each time.)
+    """
+    if length < SHORT:
+        first = first_key(buffer, at, length)
+        second = second_key(buffer, at, length)
+    else:
+        first, second = long_keys(buffer, at, length)
+    num_sets = used[_NUM_SETS]
+    place = _place_of(first, second, num_sets)
+    while item_at(slots, place + 1) != _NOTHING:
+        if item_at(slots, place) == first and item_at(slots, place + 1) == second:
+            ids = slots[place + 2]
+            if ids >> _THREE_IDS != _NOTHING:
+                if writing:
+                    put(out, count, ids & _ID_MASK)
+                    put(out, count + 1, ids >> _ID_BITS & _ID_MASK)
+                    put(out, count + 2, ids >> _TWO_IDS & _ID_MASK)
+                return to_int(ids >> _THREE_IDS)
+            begin = to_int(slots[place + 3] & _LOW)
+            begin_bytes = to_int(slots[place + 3] >> _HALF)
+            if length < SHORT or same_bytes(buffer, at, pool_bytes, begin_bytes, length):
+                size = to_int(ids)
+                if writing:
+                    for position in range(size):
+                        put(out, count + position, to_int(item_at(pool, begin + position)))
+                return size
+        place = _next_place(place, num_sets)
+
+    size = 1
+    token = find_token(buffer, at, length, first, second, tokens, data, starts)
+    if token >= 0:
+        scratch[0] = token
+    else:
+        size = merge_pretoken(buffer, at, length, byte_ids, merges, new_ids, scratch)
+    if writing:
+        for position in range(size):
+            put(out, count + position, item_at(scratch, position))
+    if length > _LONGEST_MET:
+        return size
+    ids = np.uint64(size)
+    where = _NOTHING
+    if length < SHORT and size <= 3:
+        ids = _packed(scratch, size)
+    elif used[_IDS] + size > len(pool) or used[_BYTES] + length > len(pool_bytes):
+        return size  # no more room before the table is emptied
+    else:
+        where = np.uint64(used[_BYTES]) << _HALF | np.uint64(used[_IDS])
+        for position in range(size):
+            pool[used[_IDS] + position] = np.uint32(scratch[position])
+        used[_IDS] += size
+        if length >= SHORT:
+            for position in range(length):
+                pool_bytes[used[_BYTES] + position] = buffer[at + position]
+            used[_BYTES] += length
+    slots[place] = first
+    slots[place + 1] = second
+    slots[place + 2] = ids
+    slots[place + 3] = where
+    used[_ENTRIES] += 1
+    return size
+
+
+@kernel
+def encode_documents(
+    buffer: Bytes,
+    begins: Ints,
+    ends: Ints,
+    classes: Bytes,
+    which: Int,
+    tables: Tables,
+    met: Met,
+    out: Ids,
+    writing: bool,
+    lengths: Ints,
+) -> Int:
+    """Encode the documents `buffer[begins[i]:ends[i]]`, and write how many ids each has to
+    `lengths`.
+
+    If `writing`, the ids of all of them go to `out`, which needs room for an id a byte and two
+    more. Returns how many there are.
+    """
+    tokens, data, starts, byte_ids, merges, new_ids = tables
+    slots, pool, pool_bytes, used, cuts, firsts, seconds, places, scratch, _ = met
+    count = to_int(0)
+    for document in range(len(ends)):
+        before = count
+        at = begins[document]
+        end = ends[document]
+        while at < end:
+            number = split_some(buffer, at, end, classes, which, cuts)
+            # At most half full: a search is short. Places found now hold until the next turn.
+            full = 2 * used[_IDS] > len(pool) or 2 * used[_BYTES] > len(pool_bytes)
+            if full or used[_ENTRIES] + number > used[_NUM_SETS]:
+                _make_room(slots, used, full)
+            num_sets = used[_NUM_SETS]
+            begin = at
+            for index in range(number):
+                stop = item_at(cuts, index)
+                length = min(stop - begin, SHORT - 1)  # longer ones are not looked for here
+                first = first_key(buffer, begin, length)
+                second = second_key(buffer, begin, length)
+                place = _place_of(first, second, num_sets)
+                fetch_ahead(slots, place)
+                put(firsts, index, first)
+                put(seconds, index, second)
+                put(places, index, place)
+                begin = stop
+            for index in range(number):
+                stop = item_at(cuts, index)
+                first = item_at(firsts, index)
+                second = item_at(seconds, index)
+                place = item_at(places, index)
+                other = item_at(slots, place) != first or item_at(slots, place + 1) != second
+                place += other * _SLOT
+                ids = item_at(slots, place + 2)
+                found = item_at(slots, place) == first and item_at(slots, place + 1) == second
+                if found and ids >> _THREE_IDS != _NOTHING and stop - at < SHORT:
+                    if writing:
+                        put(out, count, ids & _ID_MASK)
+                        put(out, count + 1, ids >> _ID_BITS & _ID_MASK)
+                        put(out, count + 2, ids >> _TWO_IDS & _ID_MASK)
+                    count += to_int(ids >> _THREE_IDS)
+                else:
+                    count += _encode_rare(
+                        buffer, at, stop - at, tokens, data, starts, byte_ids, merges, new_ids,
+                        slots, pool, pool_bytes, used, scratch, out, count, writing,
+                    )  # fmt: skip
+                at = stop
+        lengths[document] = count - before
+    return count
+
+
+class FastEncoder:
+    """A byte-level vocabulary and its merges, ready to encode with one of the scanners.
+
+    Safe to use from several threads: each call borrows a table of its own.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, pattern: SplitPattern) -> None:
+        """Build the tables; `can_encode` says of what they can be built."""
+        prepare_encoding()
+        if not vocabulary.has_explicit_merges:
+            prepare_ranks()
+        self._which = SCANNERS[pattern.name]
+        self._tables = make_tables(vocabulary)
+        self._num_tokens = len(vocabulary.tokens)
+        self._free: queue.SimpleQueue[Met] = queue.SimpleQueue()
+
+    @staticmethod
+    def can_encode(vocabulary: Vocabulary, pattern: SplitPattern) -> bool:
+        """Whether there is compiled code for a pattern and room for a vocabulary."""
+        return (
+            COMPILED
+            and pattern.name in SCANNERS
+            and len(vocabulary.tokens) <= MAX_TOKENS
+            and len(vocabulary.merged_ids) < MAX_MERGES
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one text."""
+        ids: list[int] = self._numbers.take(self.encode_array(text)).tolist()
+        return ids
+
+    def encode_array(self, text: str) -> Ids:
+        """The ids of one text, uint32."""
+        data = _utf8(text)
+        out = np.empty(len(data) + 2, np.uint32)
+        return out[: self._run(data, out)]
+
+    def count(self, text: str) -> int:
+        """How many ids a text has."""
+        return self._run(_utf8(text), None)
+
+    def _run(self, data: bytes, out: Ids | None) -> int:
+        buffer = np.frombuffer(data + _ZEROS, np.uint8)
+        with self._borrow(len(data)) as met:
+            met.borders[:] = 0, len(data), 0
+            number: int = encode_documents(
+                buffer,
+                met.borders[:1],
+                met.borders[1:2],
+                character_classes(),
+                self._which,
+                self._tables,
+                met,
+                _NO_IDS if out is None else out,
+                out is not None,
+                met.borders[2:],
+            )
+            return number
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int | None = None) -> TokenBatch:
+        """The ids of many texts; threads take documents of about the same size together."""
+        lengths, parts = self._run_batch(texts, num_threads, writing=True)
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return TokenBatch(_joined(parts), offsets)
+
+    def count_batch(self, texts: Sequence[str], num_threads: int | None = None) -> Ints:
+        """How many ids each text has, int64; the ids themselves are not written."""
+        return self._run_batch(texts, num_threads, writing=False)[0]
+
+    def _run_batch(
+        self, texts: Sequence[str], num_threads: int | None, *, writing: bool
+    ) -> tuple[Ints, list[Ids]]:
+        """The number of ids of each text, and the ids of each thread's part."""
+        threads = num_threads or os.cpu_count() or 1
+        pieces: Sequence[str] = texts
+        firsts: list[int] | None = None
+        if threads > 1 and self._which != NONE and any(len(text) > 2 * _PIECE for text in texts):
+            pieces, firsts = [], []
+            for text in texts:
+                firsts.append(len(pieces))
+                pieces.extend(cut_texts([text], _PIECE))
+        documents = DocumentBuffer.pack(pieces)
+        lengths = np.zeros(len(documents), np.int64)
+
+        def encode(part: tuple[int, int]) -> Ids:
+            first, last = part
+            begins, ends = documents.begins[first:last], documents.ends[first:last]
+            # A document's text is longer than its ids are many, if only by the zero after it.
+            out = np.empty(int(ends[-1] - begins[0]) + PADDING if writing else 0, np.uint32)
+            with self._borrow(int((ends - begins).max())) as met:
+                number = encode_documents(
+                    documents.buffer,
+                    begins,
+                    ends,
+                    character_classes(),
+                    self._which,
+                    self._tables,
+                    met,
+                    out,
+                    writing,
+                    lengths[first:last],
+                )
+            return out[:number]
+
+        # Starting a thread costs as much as encoding some ten kilobytes.
+        worth = 1 + len(documents.buffer) // 65536
+        ids = _each(encode, list(documents.parts(min(threads, worth))))
+        if firsts is not None:
+            lengths = np.add.reduceat(lengths, firsts)
+        return lengths, ids
+
+    def forget(self) -> None:
+        """Drop what was met: the next text is encoded as by a new encoder (for measurements)."""
+        self._free = queue.SimpleQueue()
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[Any]:
+        """Every id as a Python number: a list of ids that share them is made twice as fast."""
+        return np.array(range(self._num_tokens), dtype=object)
+
+    @contextmanager
+    def _borrow(self, longest: int) -> Iterator[Met]:
+        free = self._free
+        try:
+            met = free.get_nowait()
+        except queue.Empty:
+            met = _make_met()
+        if 2 * longest > len(met.scratch):  # for this call only
+            yield met._replace(scratch=np.empty(2 * longest, np.int64))
+        else:
+            yield met
+        # Not after an exception: a call that was cut short may leave half a slot.
+        free.put(met)
+
+
+_ZEROS = bytes(PADDING)
+_NO_IDS = np.empty(0, np.uint32)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return well_formed(text).encode()
+
+
+def _make_met() -> Met:
+    # A set must not straddle two lines of the cache.
+    size = 2 * _MOST_SETS * _SET
+    room = np.zeros(size + 8, np.uint64)
+    skip = -room.ctypes.data % 64 // 8
+    return Met(
+        slots=room[skip : skip + size],
+        pool=np.zeros(_POOL_IDS, np.uint32),
+        pool_bytes=np.zeros(_POOL_BYTES + PADDING, np.uint8)[:_POOL_BYTES],
+        used=np.array([0, 0, 0, _FEWEST_SETS]),
+        cuts=np.empty(_CHUNK + 2 * WINDOW, np.int64),
+        firsts=np.empty(_CHUNK + 2 * WINDOW, np.uint64),
+        seconds=np.empty(_CHUNK + 2 * WINDOW, np.uint64),
+        places=np.empty(_CHUNK + 2 * WINDOW, np.int64),
+        scratch=np.empty(1 << 14, np.int64),
+        borders=np.zeros(3, np.int64),
+    )
+
+
+def _each(function: Callable[[tuple[int, int]], T], parts: list[tuple[int, int]]) -> list[T]:
+    if len(parts) < 2:
+        return [function(part) for part in parts]
+    with ThreadPoolExecutor(len(parts) - 1) as pool:
+        others = [pool.submit(function, part) for part in parts[1:]]
+        return [function(parts[0]), *(other.result() for other in others)]
+
+
+def _joined(arrays: list[Ids]) -> Ids:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.uint32)
+
+
+@cache
+def prepare_encoding() -> None:
+    """Compile, or load, all that encoding needs, whatever the vocabulary."""
+
+    def run() -> None:
+        tokens = [bytes([byte]) for byte in range(256)]
+        encoder = FastEncoder.__new__(FastEncoder)
+        encoder._which = SCANNERS["gpt2"]
+        encoder._tables = make_tables(Vocabulary([*tokens, b"he"], [(104, 101)]))
+        encoder._num_tokens = 257
+        encoder._free = queue.SimpleQueue()
+        encoder.encode_batch(["the end\n" * 20, "é" * 100])
+
+    prepare("encoding", [encode_documents, insert_merges], run)
+
+
+@cache
+def prepare_ranks() -> None:
+    """Compile, or load, what only vocabularies without a list of merges need."""
+
+    def run() -> None:
+        tokens = [bytes([byte]) for byte in range(256)]
+        make_tables(Vocabulary([*tokens, b"he"], None, ignore_merges=True))
+
+    prepare("rank file", [splits_of_tokens, last_merges], run)

@@ -1,0 +1,129 @@
+"""How the hot loops are compiled: Numba, without the GIL, kept on disk between runs.
+
+`kernel` marks a function that Python calls, `inlined` a small one that kernels call, `machine` one
+that is written in LLVM's own instructions. With NUMBA_DISABLE_JIT=1 nothing is compiled and
+`COMPILED` is False: the callers then use the plain Python of `trainer.py` and `encoder.py`, which
+gives the same results.
+
+Numba keeps compiled kernels in `__pycache__` beside the source, or in the user's cache folder where
+that cannot be written. It notices a change in a kernel's own file but not in the files of what is
+compiled into it, so `prepare` keeps a mark there with a digest of all of them, and removes what was
+compiled from others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from llvmlite.binding import get_host_cpu_name
+from numba.extending import intrinsic
+
+logger = logging.getLogger("toolkit")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COMPILED = not cast(Any, numba).config.DISABLE_JIT
+_MARK = "bpe-compiled-"
+
+
+class _Notices:
+    """What was said already: each of it is said once in a process."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning(message)
+
+
+_notices = _Notices()
+
+
+def kernel(function: F) -> F:
+    """Compile `function` when it is first called; it runs without the GIL."""
+    if not COMPILED:
+        return function
+    try:
+        return cast(F, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # Numba found no folder that it can write to
+        return cast(F, numba.njit(nogil=True)(function))
+
+
+def part(function: F) -> F:
+    """Compile `function` for the kernels that call it; Python never does."""
+    if not COMPILED:
+        return function
+    options: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
+
+
+def inlined(function: F) -> F:
+    """Compile `function` into the kernels that call it."""
+    return cast(F, numba.njit(inline="always")(function)) if COMPILED else function
+
+
+def machine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `function`, which returns a signature and a generator of LLVM code, callable in kernels.
+
+    Its first argument is Numba's, not the caller's.
+    """
+    return cast(Callable[..., Any], intrinsic(function))
+
+
+def prepare(what: str, kernels: Sequence[Callable[..., Any]], run: Callable[[], object]) -> None:
+    """Have some kernels compiled by a small run, with a line that says so if it will take long.
+
+    Args:
+        what: what they are for ("training").
+        kernels: those that Python calls.
+        run: calls each of them with the types that it will be called with.
+    """
+    folder = _cache_folder(kernels[0])
+    if folder is None:
+        _notices.say(
+            "toolkit: nowhere to keep compiled code (NUMBA_CACHE_DIR can name a folder): it is "
+            "compiled anew each time, which takes some seconds"
+        )
+        run()
+        return
+    digest = _digest_of_sources()
+    mark = folder / f"{_MARK}{digest[:16]}-{what}"
+    if mark.exists():
+        run()
+        return
+    if not any(folder.glob(f"{_MARK}{digest[:16]}-*")):
+        _forget(folder)
+    _notices.say(f"toolkit: compiling the BPE {what} code for this machine, once …")
+    run()
+    try:
+        mark.touch()
+    except OSError:  # the notice comes again the next time, that is all
+        logger.debug("toolkit: %s could not be written", mark)
+
+
+def _cache_folder(function: Callable[..., Any]) -> Path | None:
+    path = function.stats.cache_path  # type: ignore[attr-defined]  # of a Numba dispatcher
+    return None if path is None else Path(path)
+
+
+def _digest_of_sources() -> str:
+    """Of all that compiled code depends on: our sources, Numba's release, the processor."""
+    digest = hashlib.sha256(f"{numba.__version__} {get_host_cpu_name()}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _forget(folder: Path) -> None:
+    """Remove kernels that were compiled from other sources, and their marks."""
+    names = {path.stem for path in Path(__file__).parent.glob("*.py")}
+    compiled = [path for path in folder.glob("*.nb[ic]") if path.name.split(".")[0] in names]
+    for path in [*compiled, *folder.glob(f"{_MARK}*")]:
+        path.unlink(missing_ok=True)
