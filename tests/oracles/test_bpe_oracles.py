@@ -1,6 +1,7 @@
 """Our byte-level BPE against tiktoken and Hugging Face's `tokenizers`, id for id."""
 
 import json
+import random
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from toolkit.tokenizers.bpe import (
     PATTERNS,
     count_pretokens,
     iter_merges,
+    learning,
     split_pattern,
 )
 from toolkit.tokenizers.bpe.alphabet import CHARACTER_ORDER, characters_to_bytes
@@ -82,6 +84,41 @@ def test_what_is_disputed_is_new(disputed: set[str]) -> None:
     assert {c for c in disputed if unicodedata.category(c) != "Cn"} <= {"\u0295"}
 
 
+def many_scripts(num_chars: int, disputed: set[str]) -> list[str]:
+    """Words of random letters from every script, between words, code and runs of whitespace."""
+    numbers = random.Random(17)
+    known = [chr(c) for c in range(0xA0, 0x20000) if unicodedata.category(chr(c)) not in UNKNOWN]
+    known = [character for character in known if character not in disputed]
+    blocks = [known[begin : begin + 40] for begin in range(0, len(known), 40)]
+    fillers = [*MULTILINGUAL.split(), *CODE.split()[:400], *FRAGMENTS]
+    texts: list[str] = []
+    while num_chars > 0:
+        parts: list[str] = []
+        for _ in range(600):
+            letters = numbers.choice(blocks)
+            parts.append("".join(numbers.choices(letters, k=numbers.randrange(1, 9))))
+            parts += numbers.choices(fillers, k=2)
+        texts.append("".join(part + numbers.choice(["", " ", " ", "\n"]) for part in parts))
+        num_chars -= len(texts[-1])
+    return texts
+
+
+UNKNOWN = {"Cn", "Cs", "Co"}
+FRAGMENTS = [
+    "'s",
+    "'LL",
+    "  ",
+    "\n\n",
+    " \n",
+    "\r\n",
+    "don't",
+    "12345",
+    "\t\t",
+    "=====",
+    "    " * 9,
+]
+
+
 # Every kind of character, with those that patterns treat apart more often than by chance.
 ANY_TEXT = st.lists(
     st.one_of(
@@ -114,6 +151,26 @@ def test_cl100k_base_on_long_texts(cl100k: BPETokenizer, cl100k_encoding: Any) -
         ids = cl100k.encode(text)
         assert ids == cl100k_encoding.encode_ordinary(text)
         assert cl100k.decode(ids) == text
+
+
+@pytest.mark.slow
+def test_cl100k_base_on_more_than_ten_megabytes(
+    cl100k: BPETokenizer, cl100k_encoding: Any, disputed: set[str]
+) -> None:
+    texts = [*many_scripts(5_000_000, disputed), *python_source(), shakespeare(), *TEXTS]
+    gone = dict.fromkeys(map(ord, disputed))
+    documents = [
+        text[begin : begin + 4096].translate(gone)
+        for text in texts
+        for begin in range(0, len(text), 4096)
+    ]
+    assert sum(len(document.encode()) for document in documents) > 10_000_000
+    expected = cl100k_encoding.encode_ordinary_batch(documents)
+    batch = cl100k.encode_batch(documents)
+    assert [batch[index].tolist() for index in range(len(batch))] == expected
+    assert cl100k.count_batch(documents).tolist() == [len(ids) for ids in expected]
+    assert cl100k.decode_batch(batch) == documents
+    assert [cl100k.encode(document) for document in documents[::10]] == expected[::10]
 
 
 @settings(max_examples=400, deadline=None)
@@ -311,11 +368,13 @@ def train_theirs(texts: list[str], vocab_size: int, **options: Any) -> list[tupl
     ids=str,
 )
 def test_the_same_merges_as_hugging_face(
-    texts: list[str], vocab_size: int, options: dict[str, int]
+    texts: list[str], vocab_size: int, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its ids begin with the characters of the byte-level alphabet in order, and ties go by id.
     steps = iter_merges(count_pretokens(texts), byte_order=CHARACTER_ORDER, **options)
     ours = [step.pair for step in islice(steps, vocab_size - 256)]
+    monkeypatch.setattr(learning, "SMALL_TEXT", 0)
+    assert train_compiled(texts, vocab_size, **options) == ours
     if "max_token_length" in options:
         # Theirs is the first length that is too long, though two bytes always go together.
         options = {**options, "max_token_length": options["max_token_length"] + 1}
@@ -323,10 +382,35 @@ def test_the_same_merges_as_hugging_face(
     assert ours == train_theirs(texts, vocab_size, **options)
 
 
+def train_compiled(texts: list[str], vocab_size: int, **options: Any) -> list[tuple[bytes, bytes]]:
+    """The merges that our compiled trainer learns with Hugging Face's order of bytes."""
+    pairs: list[tuple[bytes, bytes]] = []
+    chosen = learning.LearnOptions(vocab_size - 256, byte_order=CHARACTER_ORDER, **options)
+    learning.learn_merges(texts, "gpt2", chosen, on_merge=lambda step: pairs.append(step.pair))
+    return pairs
+
+
+def python_source() -> list[str]:
+    """Some megabytes of Python that every installation has."""
+    files = sorted(Path(json.__file__).parents[1].glob("*.py"))
+    return [file.read_text("utf-8", errors="replace") for file in files]
+
+
 def test_the_same_merges_on_shakespeare() -> None:
-    text = shakespeare()
-    steps = islice(iter_merges(count_pretokens([text]), byte_order=CHARACTER_ORDER), 1024 - 256)
-    assert [step.pair for step in steps] == train_theirs([text], 1024)
+    assert train_compiled([shakespeare()], 4096) == train_theirs([shakespeare()], 4096)
+
+
+@pytest.mark.slow
+def test_the_same_merges_on_python_source() -> None:
+    texts = python_source()
+    assert sum(map(len, texts)) > 3_000_000
+    assert train_compiled(texts, 8000) == train_theirs(texts, 8000)
+
+
+@pytest.mark.slow
+def test_the_same_merges_on_many_scripts(disputed: set[str]) -> None:
+    texts = many_scripts(600_000, disputed)
+    assert train_compiled(texts, 6000) == train_theirs(texts, 6000)
 
 
 # -- Hugging Face: encoding -------------------------------------------------------------------
