@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import toolkit
+
 TEXT = "".join(
     f"{name}:\nthe {noun} is {word}, and so are we.\n\n"
     for name in ("ROMEO", "JULIET", "NURSE", "PARIS")
@@ -164,6 +166,71 @@ def test_tokenize_runs_and_corpora(trained: Shell) -> None:
     assert names[0] == "shakespeare"
     assert set(names) == {"shakespeare", "tiny-shakespeare", "python-help"}
     assert "tiny-shakespeare" in trained.run("corpora").stdout
+
+
+def test_tokenize_explains_each_merge(trained: Shell) -> None:
+    tokenizer = toolkit.load_tokenizer(trained.folder / "runs" / "first")
+    assert isinstance(tokenizer, toolkit.BPETokenizer)
+    reply = json.loads(trained.run("tokenize", "the sun", "--explain", "--json").stdout)
+    assert [word["word"] for word in reply["words"]] == ["the", " sun"]
+    ids = [token_id for word in reply["words"] for token_id in word["ids"]]
+    assert ids == tokenizer.encode("the sun")
+    first = reply["words"][0]["merges"][0]
+    assert tokenizer.merges[first["rank"]] == (first["left"].encode(), first["right"].encode())
+    lines = trained.run("tokenize", "the sun", "--explain").stdout.splitlines()
+    assert lines[0].split() == ["word", "rank", "merge", "symbols", "ids"]
+    assert lines[1].split() == ["the", "t", "h", "e"]
+    assert lines[2].split()[:4] == [str(first["rank"]), first["left"], "+", first["right"]]
+    refused = trained.run("tokenize", "x", "--explain", "-t", "byte", code=2)
+    assert refused.stderr.startswith("Error: --explain shows merges")
+
+
+def test_corpora_tokenize_writes_token_files_and_their_tokenizer(shell: Shell) -> None:
+    options = ("corpora", "tokenize", "-c", "text.txt", "-t", "bpe:300", "--out", "tokens")
+    reply = json.loads(shell.run(*options, "--shard-tokens", "500", "--json").stdout)
+    dataset = toolkit.TokenDataset.open(shell.folder / "tokens")
+    assert len(dataset.shards("train")) > 2
+    tokenizer = toolkit.load_tokenizer(shell.folder / "tokens" / "tokenizer")
+    split = len(TEXT) * 9 // 10
+    assert dataset.tokens("train").tolist() == tokenizer.encode(TEXT[:split])
+    assert dataset.tokens("val").tolist() == tokenizer.encode(TEXT[split:])
+    assert reply["train_tokens"] == dataset.num_tokens("train")
+    assert reply["num_bytes"] == len(TEXT)
+    assert "bytes per token" in shell.run(*options).stdout
+    assert len(toolkit.TokenDataset.open(shell.folder / "tokens").shards("train")) == 1
+
+
+@pytest.mark.slow
+def test_corpora_tokenize_goes_on_after_a_kill(shell: Shell) -> None:
+    documents = [{"text": f"{number}: {TEXT[number % 90 :][:3000]}"} for number in range(6000)]
+    (shell.folder / "many.jsonl").write_text("\n".join(json.dumps(d) for d in documents))
+    options = ("corpora", "tokenize", "-c", "many.jsonl", "-t", "byte", "--shard-tokens", "200000")
+    shell.run(*options, "--out", "whole")
+    process = shell.popen(*options, "--out", "parts")
+    work = shell.folder / ".parts.part"
+    while process.poll() is None and len(list(work.glob("train-*.bin"))) < 10:
+        pass
+    process.kill()
+    process.communicate()
+    kept = {path.name: path.stat().st_mtime_ns for path in work.glob("train-*.bin")}
+    assert len(kept) >= 10
+    shell.run(*options, "--out", "parts")
+    whole, parts = shell.folder / "whole", shell.folder / "parts"
+    names = sorted(path.name for path in whole.glob("*.bin"))
+    assert names == sorted(path.name for path in parts.glob("*.bin"))
+    for name in names:
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    # All but perhaps the one that was being recorded are the very files of the first attempt.
+    again = sum((parts / name).stat().st_mtime_ns != when for name, when in kept.items())
+    assert again <= 1
+
+
+def test_wrong_sizes_of_memory(shell: Shell) -> None:
+    for size in ("much", "-3GB", "0", "3XB", "1e99GB"):
+        done = shell.run("train", "-c", "text.txt", f"--max-memory={size}", code=2)
+        assert done.stderr.startswith(f"Error: --max-memory '{size}' is not a size")
+    small = shell.run("train", "-c", "text.txt", "--max-memory", "1MB", code=2)
+    assert "must be at least 33554432 bytes" in small.stderr
 
 
 @pytest.mark.slow

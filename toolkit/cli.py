@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,13 @@ Unknown = Annotated[
 ]
 Encoding = Annotated[str, typer.Option(help="Of the corpus's files.")]
 Errors = Annotated[str, typer.Option(help="Bytes that do not decode: strict, replace, ignore …")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="bpe: memory to train with, such as 2GB; the rarest words are dropped if need be.",
+    ),
+]
 TextField = Annotated[str, typer.Option(help="Of .jsonl and .parquet corpora.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 RunPath = Annotated[
@@ -179,6 +187,7 @@ def train(
         str | None,
         _option(_TRAINING, metavar="auto|float32|bfloat16|float16", help="Of the computation."),
     ] = None,
+    max_memory: MaxMemory = None,
     unknown: Unknown = None,
     encoding: Encoding = "utf-8",
     errors: Errors = "strict",
@@ -245,7 +254,7 @@ def train(
                 size=size,
                 out=out,
                 held_out=held_out,
-                tokenizer_options={"unknown": unknown} if unknown else {},
+                tokenizer_options=_tokenizer_options(unknown, max_memory),
                 on_stage=show.stage,
                 on_progress=on_progress,
                 device=device,
@@ -257,8 +266,8 @@ def train(
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:
-    fixed = ("tokenizer", "corpus", "model", "preset", "size", "held_out", "unknown", "encoding")
-    for name in fixed:
+    parts = ("tokenizer", "corpus", "model", "preset", "size")
+    for name in (*parts, "held_out", "unknown", "encoding", "max_memory"):
         source = context.get_parameter_source(name)
         if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
             option = "--" + name.replace("_", "-")
@@ -396,9 +405,18 @@ def vocab_stats(
         console.print_vocab_stats(f"{tokenizer} on {text.name}", stats, growth)
 
 
-@app.command(epilog="Example: [cyan]toolkit corpora[/cyan]")
-def corpora(json: Json = False, debug: Debug = False) -> None:
+corpora_app = typer.Typer(
+    epilog="Examples: [cyan]toolkit corpora[/cyan] · "
+    "[cyan]toolkit corpora tokenize -t bpe:4096 --out tokens/[/cyan]"
+)
+app.add_typer(corpora_app, name="corpora")
+
+
+@corpora_app.callback(invoke_without_command=True)
+def corpora(context: typer.Context, json: Json = False, debug: Debug = False) -> None:
     """The named corpora: size, licence, and whether they are on this machine."""
+    if context.invoked_subcommand is not None:
+        return
     from toolkit import console
     from toolkit.corpora import list_corpora
 
@@ -409,8 +427,86 @@ def corpora(json: Json = False, debug: Debug = False) -> None:
         console.print_corpora(found)
 
 
+@corpora_app.command(
+    "tokenize",
+    epilog="Examples: [cyan]toolkit corpora tokenize -t bpe:4096 --out tokens/[/cyan] · "
+    "[cyan]toolkit corpora tokenize -c 'texts/*.jsonl' -t tiktoken:cl100k_base --out ids/[/cyan]",
+)
+def corpora_tokenize(
+    out: Annotated[Path, typer.Option(help="The folder for the token files.")],
+    tokenizer: TokenizerSpec = "bpe",
+    corpus: CorpusSpec = "shakespeare",
+    held_out: Annotated[float, typer.Option(help="Share of the text to validate on.")] = 0.1,
+    shard_tokens: Annotated[
+        int | None, typer.Option(help="Ids in a file before the next one begins.")
+    ] = None,
+    max_memory: MaxMemory = None,
+    unknown: Unknown = None,
+    encoding: Encoding = "utf-8",
+    errors: Errors = "strict",
+    text_field: TextField = "text",
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Encode a corpus into token files, as training does; after a kill it goes on where it was.
+
+    The tokenizer that was trained for it is kept in the folder, under tokenizer/.
+    """
+    from toolkit import console
+    from toolkit.corpora import load_corpus
+    from toolkit.pipeline import tokenize_corpus
+
+    with console.progress_bars(quiet) as show:
+        text = load_corpus(
+            corpus,
+            encoding=encoding,
+            errors=errors,
+            text_field=text_field,
+            on_progress=lambda done, total: show("reading", done, total),
+        )
+        result = tokenize_corpus(
+            text,
+            tokenizer,
+            out,
+            held_out=held_out,
+            shard_tokens=shard_tokens,
+            tokenizer_options=_tokenizer_options(unknown, max_memory),
+            on_progress=show,
+        )
+    if json:
+        console.print_json(result)
+    else:
+        console.print_tokenized(result)
+
+
+def _tokenizer_options(unknown: str | None, max_memory: str | None) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if unknown is not None:
+        options["unknown"] = unknown
+    if max_memory is not None:
+        options["max_memory"] = _parse_memory(max_memory)
+    return options
+
+
+def _parse_memory(text: str) -> int:
+    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:] in "KMGT" else ""
+    try:
+        size = float(number.removesuffix(unit)) * units[unit]
+    except ValueError:
+        size = -1.0
+    if not 0 < size < 1 << 60:
+        raise UsageError(f"--max-memory {text!r} is not a size: write for example 500MB or 2GB.")
+    return int(size)
+
+
 @app.command(
     epilog='Examples: [cyan]toolkit tokenize "hello world"[/cyan] · '
+    '[cyan]toolkit tokenize --explain "lower newest"[/cyan] · '
     '[cyan]toolkit tokenize "hello" -t bpe:512 -c tiny-shakespeare --json[/cyan]'
 )
 def tokenize(
@@ -421,6 +517,9 @@ def tokenize(
     ] = None,
     run: RunPath = None,
     corpus: CorpusSpec = "shakespeare",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="bpe: the merges of each word, step by step.")
+    ] = False,
     unknown: Unknown = None,
     encoding: Encoding = "utf-8",
     errors: Errors = "strict",
@@ -429,7 +528,7 @@ def tokenize(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Show how a text falls into tokens, with ids and bytes."""
+    """Show how a text falls into tokens, with ids and bytes; --explain shows why."""
     from toolkit import console
     from toolkit.corpora import load_corpus
     from toolkit.run import Run
@@ -454,6 +553,19 @@ def tokenize(
             if not quiet:
                 console.notice(f"{spec}, trained on {source.name}")
         made = load_tokenizer(spec, source, **options)
+    if explain:
+        from toolkit.tokenizers import BPETokenizer
+
+        if not isinstance(made, BPETokenizer):
+            raise UsageError(
+                f"--explain shows merges, and the tokenizer '{made.name}' makes none: use a bpe."
+            )
+        words = made.explain(text)
+        if json:
+            console.print_json({"tokenizer": made.name, "words": words})
+        else:
+            console.print_explanation(words)
+        return
     ids = made.encode(text)
     if json:
         tokens = [
@@ -515,7 +627,14 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    from toolkit import console
+
+    console.print_warning(str(message))
+
+
 def _run(arguments: list[str]) -> int:
+    warnings.showwarning = _show_warning
     result = app(args=arguments, prog_name="toolkit", standalone_mode=False)
     return result if isinstance(result, int) else 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,8 +24,10 @@ from toolkit.terminal_plot import format_number, line_chart
 if TYPE_CHECKING:
     from toolkit.corpora import CorpusInfo
     from toolkit.generation import Completion
+    from toolkit.pipeline import TokenizedCorpus
     from toolkit.run import Run
     from toolkit.tokenizers import Tokenizer
+    from toolkit.tokenizers.bpe.explain import ExplainedWord
     from toolkit.tokenizers.growth import VocabGrowth
     from toolkit.tokenizers.stats import VocabStats
 
@@ -56,6 +59,11 @@ def print_error(message: str) -> None:
     """One line on standard error."""
     line = " ".join(message.split("\n"))
     err().print(Text.assemble(("Error: ", "bold red"), line))
+
+
+def print_warning(message: str) -> None:
+    """One line on standard error."""
+    err().print(Text.assemble(("Warning: ", "bold yellow"), " ".join(message.split("\n"))))
 
 
 def notice(message: str) -> None:
@@ -109,31 +117,74 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
 
 
-@contextmanager
-def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
-    """Yield a function (done, total) that draws a progress bar on standard error.
+OnProgress = Callable[[str, int, int | None], None]
+_PLAIN_SECONDS = 5.0
+_COUNTED = {"merging": "merges", "counting": "characters"}  # everything else comes in bytes
 
-    Nothing is drawn when standard error is no terminal, nor for work that ends at once.
+
+@contextmanager
+def progress_bars(quiet: bool = False) -> Iterator[OnProgress]:
+    """Yield a function (name of the work, done, total or None) that shows how it goes.
+
+    In a terminal a bar for each name, with its speed; otherwise a line now and then, and none for
+    work that ends soon. All of it on standard error.
     """
+    if quiet:
+        yield lambda name, done, total: None
+        return
+    began: dict[str, float] = {}
     console = err()
-    if quiet or not console.is_terminal:
-        yield lambda done, total: None
+    if not console.is_terminal:
+        said: dict[str, float] = {}
+
+        def say(name: str, done: int, total: int | None) -> None:
+            now = time.monotonic()
+            start = began.setdefault(name, now)
+            if now - said.setdefault(name, now) >= _PLAIN_SECONDS:
+                said[name] = now
+                percent = f" {done / total:.0%}," if total else ""
+                notice(f"{name}:{percent} {_amount(name, done, total, now - start)}")
+
+        yield say
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description:>10}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(description, total=None)
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
 
-        def show(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
+        def show(name: str, done: int, total: int | None) -> None:
+            now = time.monotonic()
+            start = began.setdefault(name, now)
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total, amount="")
+            amount = _amount(name, done, total, now - start)
+            bars.update(tasks[name], completed=done, total=total, amount=amount)
 
         yield show
+
+
+def _amount(name: str, done: int, total: int | None, seconds: float) -> str:
+    """How much is done, of how much, and how fast."""
+    unit = _COUNTED.get(name)
+    shown = [format_size(n) if unit is None else f"{n:,}" for n in (done, total) if n is not None]
+    text = " of ".join(shown) + (f" {unit}" if unit else "")
+    if seconds < 0.2:
+        return text
+    rate = done / seconds
+    return f"{text}, {format_size(rate)}/s" if unit is None else f"{text}, {rate:,.0f} {unit}/s"
+
+
+@contextmanager
+def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    """`progress_bars` for a single work: yields a function (done, total or None)."""
+    with progress_bars(quiet) as show:
+        yield lambda done, total: show(description, done, total)
 
 
 # -- tables -----------------------------------------------------------------------------------
@@ -218,6 +269,42 @@ def print_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
     num_bytes = sum(len(tokenizer.token_bytes(token_id)) for token_id in ids)
     per_token = f", {num_bytes / len(ids):.2f} bytes/token" if ids else ""
     console.print(f"[dim]{len(ids)} tokens, {num_bytes} bytes{per_token}[/dim]")
+
+
+def print_tokenized(result: TokenizedCorpus) -> None:
+    """What `toolkit corpora tokenize` made."""
+    tokens = result.train_tokens + result.val_tokens
+    out().print(
+        f"{result.folder}: {result.train_tokens:,} tokens to train on, {result.val_tokens:,} held "
+        f"out, {result.num_bytes / tokens if tokens else 0:.3f} bytes per token"
+    )
+    speed = f", {format_size(result.num_bytes / result.seconds)}/s" if result.seconds else ""
+    notice(f"{format_size(result.num_bytes)} encoded in {result.seconds:.1f} s{speed}")
+
+
+def print_explanation(words: Sequence[ExplainedWord]) -> None:
+    """The merges of each word: what was merged, its rank, and the word after it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("word")
+    table.add_column("rank", justify="right")
+    for name in ("merge", "symbols", "ids"):
+        table.add_column(name)
+    for number, word in enumerate(words):
+        if number:
+            table.add_row()
+        start = " ".join(show_token(word.word[i : i + 1])[0] for i in range(len(word.word)))
+        note = "is a token as a whole" if word.whole and len(word.word) > 1 else ""
+        last = len(word.merges)
+        ids = " ".join(map(str, word.ids))
+        table.add_row(
+            Text(show_token(word.word)[0]), "", note, Text(start), ids if not last else ""
+        )
+        for step, merge in enumerate(word.merges, start=1):
+            pair = f"{show_token(merge.left)[0]} + {show_token(merge.right)[0]}"
+            symbols = " ".join(show_token(symbol)[0] for symbol in merge.symbols)
+            shown = ids if step == last else ""
+            table.add_row("", f"{merge.rank:,}", Text(pair), Text(symbols), shown)
+    out().print(table)
 
 
 # -- vocabulary statistics --------------------------------------------------------------------

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,6 @@ from toolkit.training import (
     TrainResult,
 )
 
-OnProgress = Callable[[str, int, int | None], None]
 _SAMPLE_LINES = 8
 
 
@@ -58,9 +57,10 @@ class TrainingDisplay(ABC):
         console.out().print(f"[dim]{stage.name:>10}[/dim]  {stage.detail}")
 
     @contextmanager
-    def preparing(self) -> Iterator[OnProgress]:
+    def preparing(self) -> Iterator[console.OnProgress]:
         """Yield a progress function for the work before training."""
-        yield lambda name, done, total: None
+        with console.progress_bars() as show:
+            yield show
 
     def run(self, session: TrainingSession) -> None:
         """Train, showing every event, then the summary."""
@@ -134,6 +134,11 @@ class QuietDisplay(PlainDisplay):
     def stage(self, stage: Stage) -> None:
         pass
 
+    @contextmanager
+    def preparing(self) -> Iterator[console.OnProgress]:
+        with console.progress_bars(quiet=True) as show:
+            yield show
+
     def show(self, event: Event) -> None:
         pass
 
@@ -170,25 +175,6 @@ class LiveDisplay(TrainingDisplay):
         self._sample = ""
         self._notes: list[str] = []
         self._live: Live | None = None
-
-    @contextmanager
-    def preparing(self) -> Iterator[OnProgress]:
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            console=console.out(),
-            transient=True,
-        )
-        tasks: dict[str, Any] = {}
-
-        def report(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done, total=total)
-
-        with bar:
-            yield report
 
     def run(self, session: TrainingSession) -> None:
         with Live(console=console.out(), refresh_per_second=8, transient=False) as live:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 import toolkit
 from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
 from toolkit.data import TokenDataset, require_length
+from toolkit.data.token_dataset import SHARD_TOKENS
 from toolkit.errors import RunError, ToolkitError, UsageError
 from toolkit.generation import Generator
 from toolkit.home import toolkit_home
@@ -33,6 +35,7 @@ from toolkit.models.registry import find_model
 from toolkit.run import (
     CHECKPOINT_FOLDER,
     SAMPLES_FILE,
+    TOKENIZER_FOLDER,
     Run,
     RunInfo,
     create_run,
@@ -146,7 +149,7 @@ class TrainingSession:
             made_with = dict(tokenizer_options or {})
             if tokenizer == "bpe" and recipe_name in RECIPES:
                 made_with.setdefault("vocab_size", RECIPES[recipe_name].vocab_size)
-            tokenizer = make_tokenizer(tokenizer, corpus, held_out, **made_with)
+            tokenizer = make_tokenizer(tokenizer, corpus, held_out, on_progress=report, **made_with)
         stage(Stage("tokenizer", f"{spec}, {tokenizer.vocab_size:,} tokens"))
         dataset = TokenDataset.cached(
             corpus,
@@ -318,11 +321,19 @@ def resume(
     return _finish(TrainingSession.resume(path, **changes), on_event)
 
 
-def make_tokenizer(spec: str, corpus: Corpus, held_out: float = 0.1, **options: Any) -> Tokenizer:
+def make_tokenizer(
+    spec: str,
+    corpus: Corpus,
+    held_out: float = 0.1,
+    *,
+    on_progress: Callable[[str, int, int | None], None] | None = None,
+    **options: Any,
+) -> Tokenizer:
     """The tokenizer that `spec` names, trained for `corpus` where it needs training.
 
     A tokenizer that can encode every text learns from the training part alone. One with a closed
     vocabulary (char, word) has to know the whole text, or the held-out part could not be encoded.
+    `options` are those of the tokenizer's `train`; `on_progress` is told how far a bpe is.
     """
     kind = class_of_spec(spec)
     if kind is None or not needs_corpus(spec):
@@ -330,7 +341,77 @@ def make_tokenizer(spec: str, corpus: Corpus, held_out: float = 0.1, **options: 
     texts = corpus if kind.closed_vocabulary or not held_out else corpus.split(held_out)[0]
     if kind.name == "bpe" and corpus.num_documents > 1:
         options.setdefault("special_tokens", (END_OF_TEXT,))
+    if kind.name == "bpe" and on_progress is not None:
+        options["on_progress"] = on_progress
     return load_tokenizer(spec, texts, **options)
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Token files that were made, and how long encoding took.
+
+    Attributes:
+        folder: of the token files; `TokenDataset.open` opens it.
+        vocab_size: of the tokenizer, which is saved in `folder/tokenizer`.
+        train_tokens, val_tokens: ids to train on, and held out.
+        num_bytes: of the text, in UTF-8.
+        seconds: of encoding, without reading for the hash and without training the tokenizer.
+    """
+
+    folder: Path
+    vocab_size: int
+    train_tokens: int
+    val_tokens: int
+    num_bytes: int
+    seconds: float
+
+
+def tokenize_corpus(
+    corpus: str | Corpus,
+    tokenizer: str | Tokenizer,
+    out: str | Path,
+    *,
+    held_out: float = 0.1,
+    shard_tokens: int | None = None,
+    tokenizer_options: Mapping[str, Any] | None = None,
+    on_progress: Callable[[str, int, int | None], None] | None = None,
+) -> TokenizedCorpus:
+    """Encode a corpus into token files in the folder `out`, with the tokenizer beside them.
+
+    The same call after a kill goes on after the last finished shard: training gives the same
+    tokenizer for the same text, and is short beside encoding a text that takes long.
+
+    Raises:
+        ToolkitError: whatever is wrong with the corpus, the tokenizer or the folder.
+    """
+    report = on_progress or (lambda name, done, total: None)
+    out = Path(out)
+    if isinstance(corpus, str):
+        corpus = load_corpus(corpus, on_progress=lambda d, t: report("reading", d, t))
+    if isinstance(tokenizer, str):
+        tokenizer = make_tokenizer(
+            tokenizer, corpus, held_out, on_progress=report, **(tokenizer_options or {})
+        )
+    corpus.num_bytes  # noqa: B018  # reads it once, for its hash: not a part of encoding
+    began = time.perf_counter()
+    dataset = TokenDataset.build(
+        corpus,
+        tokenizer,
+        out,
+        held_out=held_out,
+        shard_tokens=shard_tokens or SHARD_TOKENS,
+        on_progress=lambda done, total: report("tokens", done, total),
+    )
+    seconds = time.perf_counter() - began
+    tokenizer.save(out / TOKENIZER_FOLDER)
+    return TokenizedCorpus(
+        out,
+        tokenizer.vocab_size,
+        dataset.num_tokens("train"),
+        dataset.num_tokens("val"),
+        corpus.num_bytes,
+        seconds,
+    )
 
 
 def _finish(session: TrainingSession, on_event: Callable[[Event], None] | None) -> Run:

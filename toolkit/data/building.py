@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -186,26 +186,23 @@ class _Builder:
         num_waiting = 0
         number, num_bytes, skip = done.documents, done.num_bytes, done.skip
         for texts in _batches(islice(iter(part), number, None)):
-            batch = self._tokenizer.encode_batch(texts)
-            for index, text in enumerate(texts):
-                ids = self._with_end(number, batch[index])[skip:]
-                skip_before, skip = skip, 0
-                waiting.append(ids)
-                num_waiting += len(ids)
-                size = len(text.encode("utf-8"))
-                while num_waiting >= self._shard_tokens:
-                    joined = np.concatenate(waiting)
-                    self._write(name, joined[: self._shard_tokens])
-                    waiting = [joined[self._shard_tokens :]]
-                    num_waiting -= self._shard_tokens
-                    # Before this document less than a shard waited: the cut lies in it.
-                    whole = num_waiting == 0
-                    done.documents = number + 1 if whole else number
-                    done.num_bytes = num_bytes + size if whole else num_bytes
-                    done.skip = 0 if whole else skip_before + len(ids) - num_waiting
-                    self._record()
-                number += 1
-                num_bytes += size
+            ids, ends = self._ids_of(texts, number)
+            sizes = np.cumsum([_num_bytes(text) for text in texts])
+            begin = skip  # what a recorded shard holds of the first document
+            skip = 0
+            while num_waiting + len(ids) - begin >= self._shard_tokens:
+                cut = begin + self._shard_tokens - num_waiting
+                self._write(name, np.concatenate([*waiting, ids[begin:cut]]))
+                waiting, num_waiting, begin = [], 0, cut
+                whole = int(np.searchsorted(ends, cut, side="right"))
+                done.documents = number + whole
+                done.num_bytes = num_bytes + (int(sizes[whole - 1]) if whole else 0)
+                done.skip = cut - (int(ends[whole - 1]) if whole else 0)
+                self._record()
+            waiting.append(ids[begin:])
+            num_waiting += len(ids) - begin
+            number += len(texts)
+            num_bytes += int(sizes[-1])
             before = sum(part.num_bytes for key, part in self._done.items() if key != name)
             self._report(before + num_bytes, self._corpus.num_bytes)
         if num_waiting:
@@ -213,20 +210,27 @@ class _Builder:
         done.documents, done.num_bytes, done.skip, done.complete = number, num_bytes, 0, True
         self._record()
 
-    def _with_end(self, number: int, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """The ids of document `number`, with an end-of-text token between it and the one before."""
+    def _ids_of(
+        self, texts: Sequence[str], number: int
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """The ids of some documents, the first of them document `number` of its part, and where
+        those of each end. An end-of-text token stands between each two documents."""
+        batch = self._tokenizer.encode_batch(texts)
+        ids, ends = batch.ids, batch.offsets[1:]
         if len(ids) and int(ids.max()) >= self._tokenizer.vocab_size:
             raise UsageError(
                 f"The tokenizer '{self._tokenizer.name}' gave the id {int(ids.max())}; with "
                 f"vocab_size {self._tokenizer.vocab_size} ids must be below it."
             )
-        if number and self._end is not None:
-            return np.concatenate([np.array([self._end], ids.dtype), ids])
-        return ids
+        if self._end is None:
+            return ids, ends
+        first = 0 if number else 1  # nothing stands before the very first document
+        ids = np.insert(ids, batch.offsets[first:-1], self._end)
+        return ids, ends + np.arange(1 - first, len(texts) + 1 - first)
 
     def _write(self, name: str, ids: npt.NDArray[Any]) -> None:
         shards = self._done[name].shards
-        data = ids.astype(self._kind).tobytes()
+        data = np.ascontiguousarray(ids, self._kind).data.cast("B")
         shard = Shard(f"{name}-{len(shards):05d}.bin", len(ids), zlib.crc32(data))
         write_bytes(self._work / shard.name, data)
         shards.append(shard)
@@ -257,6 +261,11 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
         chars += len(document)
     if group:
         yield group
+
+
+def _num_bytes(text: str) -> int:
+    """The length of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8"))
 
 
 def _read_part(value: Any) -> PartProgress:

@@ -15,6 +15,7 @@ from toolkit.errors import UsageError, VocabularyError
 from toolkit.tokenizers.base import TokenBatch, Tokenizer
 from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_bytes
 from toolkit.tokenizers.bpe.encoder import Encoder
+from toolkit.tokenizers.bpe.explain import ExplainedWord, explain
 from toolkit.tokenizers.bpe.huggingface_files import make_tokenizer_json, read_huggingface
 from toolkit.tokenizers.bpe.learning import (
     SMALL_TEXT,
@@ -290,6 +291,15 @@ class BPETokenizer(Tokenizer):
         self, texts: Sequence[str], *, num_threads: int | None = None
     ) -> npt.NDArray[np.int64]:
         return self._encoder_for(sum(map(len, texts))).count_batch(texts, num_threads)
+
+    def explain(self, text: str) -> list[ExplainedWord]:
+        """The merges of each word of `text`, step by step; special tokens in it are plain text.
+
+        >>> word = BPETokenizer.train(["low lower lowest"], vocab_size=260).explain("lower")[0]
+        >>> [(merge.rank, merge.left, merge.right) for merge in word.merges], word.tokens
+        ([(0, b'l', b'o'), (1, b'lo', b'w')], (b'low', b'e', b'r'))
+        """
+        return explain(self._vocabulary, self._pattern, text)
 
     def token_bytes(self, token_id: int) -> bytes:
         token = self._bytes.get(token_id)
