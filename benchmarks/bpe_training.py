@@ -45,12 +45,13 @@ from texts import Texts, cut_file, mixture, one_corpus
 from toolkit import ToolkitError
 from toolkit.tokenizers.bpe import count_pretokens, iter_merges
 from toolkit.tokenizers.bpe.alphabet import CHARACTER_ORDER
+from toolkit.tokenizers.bpe.learning import LearnOptions, learn_merges
 
 MIXED_SIZE = 40_000_000
 DOCUMENT_SIZE = 64 * 1024
 LARGE = 10_000_000  # from here on, slow libraries train once
 CHECKED_SIZE = 2_000_000  # the Python trainer takes part in the check
-WARM_UP = ["The compiler has to have been here before the clock starts.\n" * 20]
+WARM_UP = ["The compiler has to have been here before the clock starts.\n" * 2000]
 
 
 def main() -> int:
@@ -145,10 +146,10 @@ def make_lesson(documents: Iterable[str], path: Path, options: argparse.Namespac
 
 
 def check_merges(texts: Texts, options: argparse.Namespace) -> dict[str, bool]:
-    """Compare our merges with the readable trainer's, and that one's with Hugging Face's.
+    """Compare our merges with those of the readable trainer and of Hugging Face's.
 
     Pairs that are equally frequent are merged in the order of their ids, and Hugging Face numbers
-    the bytes in another order. The readable trainer can be given that order.
+    the bytes in another order, which ours can be given.
     """
     documents: list[str] = []
     size = 0
@@ -173,8 +174,13 @@ def check_merges(texts: Texts, options: argparse.Namespace) -> dict[str, bool]:
         print("  not compared with Hugging Face: tokenizers is not installed")
         return checks
     theirs = huggingface_merges(huggingface.train(lesson))
-    steps = iter_merges(word_counts, byte_order=CHARACTER_ORDER)
-    in_their_order = [step.pair for step in islice(steps, num_merges)]
+    in_their_order: list[tuple[bytes, bytes]] = []
+    learn_merges(
+        documents,
+        "gpt2",
+        LearnOptions(num_merges, byte_order=CHARACTER_ORDER),
+        on_merge=lambda step: in_their_order.append(step.pair),
+    )
     title = "with Hugging Face's order of bytes, those are the merges of its BpeTrainer"
     checks[title] = report(title, in_their_order == theirs, len(theirs))
     return checks

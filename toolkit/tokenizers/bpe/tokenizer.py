@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +85,7 @@ class BPETokenizer(Tokenizer):
             token_id: token or b"" for token_id, token in enumerate(vocabulary.tokens)
         }
         self._num_chars = 0
+        self._settled: Encoder | FastEncoder | None = None
         taken: dict[int, str] = {}
         for name, token_id in special.items():
             if not 0 <= token_id <= MAX_ID:
@@ -265,9 +267,12 @@ class BPETokenizer(Tokenizer):
     def _encoder_for(self, num_chars: int) -> Encoder | FastEncoder:
         """The encoder that suits: what is compiled has to be loaded, which takes a second, so the
         first short texts take the plain one."""
+        if self._settled is not None:
+            return self._settled
         self._num_chars += num_chars
         if self._num_chars > SMALL_TEXT or len(self._vocabulary.tokens) > SMALL_VOCABULARY:
-            return self._fast_encoder or self._plain_encoder
+            self._settled = self._fast_encoder or self._plain_encoder
+            return self._settled
         return self._plain_encoder
 
     def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
@@ -320,9 +325,7 @@ class BPETokenizer(Tokenizer):
             return super().decode_bytes(listed)
 
     def decode_batch(self, documents: TokenBatch | Iterable[Iterable[int]]) -> list[str]:
-        batch = documents
-        if not isinstance(batch, TokenBatch):
-            return [self.decode(ids) for ids in batch]
+        batch = documents if isinstance(documents, TokenBatch) else _as_batch(documents)
         if len(batch.ids) < SMALL_TEXT or not can_compile():
             return super().decode_batch(batch)
         return self._decoder.decode_batch(batch)
@@ -378,6 +381,23 @@ class BPETokenizer(Tokenizer):
             ToolkitError: the file could not be written.
         """
         write_rank_file(self._vocabulary, Path(path))
+
+
+def _as_batch(documents: Iterable[Iterable[int]]) -> TokenBatch:
+    """Lists of ids in one array, which the standard library's `array` makes fastest.
+
+    Raises:
+        VocabularyError: a number that is no id.
+    """
+    ids = array("I")
+    offsets = [0]
+    for document in documents:
+        try:
+            ids.fromlist(document if isinstance(document, list) else list(document))
+        except OverflowError:
+            raise VocabularyError("An id is negative, or greater than any vocabulary") from None
+        offsets.append(len(ids))
+    return TokenBatch(np.array(ids, np.uint32), np.array(offsets))
 
 
 def _is_path(text: str) -> bool:

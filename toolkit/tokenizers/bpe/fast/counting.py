@@ -46,7 +46,7 @@ _SLOT = 4
 _CHUNK = 2048  # pre-tokens that are split at once
 # Characters that are encoded at once: large enough that threads seldom wait for Python, small
 # enough to stay out of the way of the tables' memory.
-_BATCH = 1 << 20
+_BATCH = 1 << 18
 
 
 @inlined

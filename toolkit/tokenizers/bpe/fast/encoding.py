@@ -17,10 +17,8 @@ The results are those of `encoder.py`, exactly.
 from __future__ import annotations
 
 import os
-import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -54,7 +52,6 @@ from toolkit.tokenizers.bpe.fast.scanners import NONE, SCANNERS
 from toolkit.tokenizers.bpe.fast.tables import (
     MAX_MERGES,
     MAX_TOKENS,
-    Tables,
     find_token,
     insert_merges,
     last_merges,
@@ -86,6 +83,7 @@ _POOL_IDS = 1 << 20
 _POOL_BYTES = 1 << 22
 # What `Met.used` counts.
 _IDS, _BYTES, _ENTRIES, _NUM_SETS = range(4)
+_SCRATCH = 1 << 14  # for documents of up to half as many bytes
 _LONGEST_MET = 4096  # bytes of a pre-token that is worth remembering
 _CHUNK = 256  # pre-tokens that are split before they are looked up
 # Texts are cut into pieces of this many characters, so that threads share a single long one too.
@@ -106,7 +104,6 @@ class Met(NamedTuple):
         cuts, firsts, seconds, places: of the pre-tokens that were split last: where each ends, its
             key, and its place in `slots`.
         scratch: for merging; at least twice as long as the longest document in bytes.
-        borders: of a single document: where it begins and ends, and how many ids it has.
     """
 
     slots: Words
@@ -118,7 +115,6 @@ class Met(NamedTuple):
     seconds: Words
     places: Ints
     scratch: Ints
-    borders: Ints
 
 
 @inlined
@@ -174,6 +170,7 @@ def _encode_rare(
     data: Bytes,
     starts: Ints,
     byte_ids: Ints,
+    byte_ranks: Ids,
     merges: Words,
     new_ids: Ints,
     slots: Words,
@@ -187,8 +184,7 @@ def _encode_rare(
 ) -> Int:
     """Encode a pre-token that is long, or has many ids, or is new; returns how many ids it has.
 
-    What is new is looked up, or merged, and remembered. (The arrays of `Tables` and `Met` come one
-    by one: taking them out of a tuple costs a reference count each time.)
+    What is new is looked up, or merged, and remembered.
     """
     if length < SHORT:
         first = first_key(buffer, at, length)
@@ -221,7 +217,7 @@ def _encode_rare(
     if token >= 0:
         scratch[0] = token
     else:
-        size = merge_pretoken(buffer, at, length, byte_ids, merges, new_ids, scratch)
+        size = merge_pretoken(buffer, at, length, byte_ids, byte_ranks, merges, new_ids, scratch)
     if writing:
         for position in range(size):
             put(out, count + position, item_at(scratch, position))
@@ -257,20 +253,33 @@ def encode_documents(
     ends: Ints,
     classes: Bytes,
     which: Int,
-    tables: Tables,
-    met: Met,
     out: Ids,
     writing: bool,
     lengths: Ints,
+    tokens: Words,
+    data: Bytes,
+    starts: Ints,
+    byte_ids: Ints,
+    byte_ranks: Ids,
+    merges: Words,
+    new_ids: Ints,
+    slots: Words,
+    pool: Ids,
+    pool_bytes: Bytes,
+    used: Ints,
+    cuts: Ints,
+    firsts: Words,
+    seconds: Words,
+    places: Ints,
+    scratch: Ints,
 ) -> Int:
     """Encode the documents `buffer[begins[i]:ends[i]]`, and write how many ids each has to
     `lengths`.
 
     If `writing`, the ids of all of them go to `out`, which needs room for an id a byte and two
-    more. Returns how many there are.
+    more. Returns how many there are. From `tokens` on the arrays are those of `Tables` and `Met`,
+    one by one: to pass them as tuples takes twice as long.
     """
-    tokens, data, starts, byte_ids, merges, new_ids = tables
-    slots, pool, pool_bytes, used, cuts, firsts, seconds, places, scratch, _ = met
     count = to_int(0)
     for document in range(len(ends)):
         before = count
@@ -312,7 +321,8 @@ def encode_documents(
                     count += to_int(ids >> _THREE_IDS)
                 else:
                     count += _encode_rare(
-                        buffer, at, stop - at, tokens, data, starts, byte_ids, merges, new_ids,
+                        buffer, at, stop - at,
+                        tokens, data, starts, byte_ids, byte_ranks, merges, new_ids,
                         slots, pool, pool_bytes, used, scratch, out, count, writing,
                     )  # fmt: skip
                 at = stop
@@ -334,7 +344,8 @@ class FastEncoder:
         self._which = SCANNERS[pattern.name]
         self._tables = make_tables(vocabulary)
         self._num_tokens = len(vocabulary.tokens)
-        self._free: queue.SimpleQueue[Met] = queue.SimpleQueue()
+        self._classes = character_classes()
+        self._free: list[Met] = []
 
     @staticmethod
     def can_encode(vocabulary: Vocabulary, pattern: SplitPattern) -> bool:
@@ -355,29 +366,29 @@ class FastEncoder:
         """The ids of one text, uint32."""
         data = _utf8(text)
         out = np.empty(len(data) + 2, np.uint32)
-        return out[: self._run(data, out)]
+        return out[: self._run(data, out, True)]
 
     def count(self, text: str) -> int:
         """How many ids a text has."""
-        return self._run(_utf8(text), None)
+        return self._run(_utf8(text), _NO_IDS, False)
 
-    def _run(self, data: bytes, out: Ids | None) -> int:
-        buffer = np.frombuffer(data + _ZEROS, np.uint8)
-        with self._borrow(len(data)) as met:
-            met.borders[:] = 0, len(data), 0
-            number: int = encode_documents(
-                buffer,
-                met.borders[:1],
-                met.borders[1:2],
-                character_classes(),
-                self._which,
-                self._tables,
-                met,
-                _NO_IDS if out is None else out,
-                out is not None,
-                met.borders[2:],
-            )
-            return number
+    def _run(self, data: bytes, out: Ids, writing: bool) -> int:
+        ends = np.array([len(data)])
+        met = self._borrow(len(data))
+        number: int = encode_documents(
+            np.frombuffer(data + _ZEROS, np.uint8),
+            _BEGIN,
+            ends,
+            self._classes,
+            self._which,
+            out,
+            writing,
+            ends,  # the length is written when the end has been read
+            *self._tables,
+            *met,
+        )
+        self._give_back(met)
+        return number
 
     def encode_batch(self, texts: Sequence[str], num_threads: int | None = None) -> TokenBatch:
         """The ids of many texts; threads take documents of about the same size together."""
@@ -410,19 +421,20 @@ class FastEncoder:
             begins, ends = documents.begins[first:last], documents.ends[first:last]
             # A document's text is longer than its ids are many, if only by the zero after it.
             out = np.empty(int(ends[-1] - begins[0]) + PADDING if writing else 0, np.uint32)
-            with self._borrow(int((ends - begins).max())) as met:
-                number = encode_documents(
-                    documents.buffer,
-                    begins,
-                    ends,
-                    character_classes(),
-                    self._which,
-                    self._tables,
-                    met,
-                    out,
-                    writing,
-                    lengths[first:last],
-                )
+            met = self._borrow(int((ends - begins).max()))
+            number = encode_documents(
+                documents.buffer,
+                begins,
+                ends,
+                self._classes,
+                self._which,
+                out,
+                writing,
+                lengths[first:last],
+                *self._tables,
+                *met,
+            )
+            self._give_back(met)
             return out[:number]
 
         # Starting a thread costs as much as encoding some ten kilobytes.
@@ -434,30 +446,39 @@ class FastEncoder:
 
     def forget(self) -> None:
         """Drop what was met: the next text is encoded as by a new encoder (for measurements)."""
-        self._free = queue.SimpleQueue()
+        self._free.clear()
 
     @cached_property
     def _numbers(self) -> npt.NDArray[Any]:
-        """Every id as a Python number: a list of ids that share them is made twice as fast."""
-        return np.array(range(self._num_tokens), dtype=object)
+        # The smallest power of two, so that tokenizers seldom need tables of their own.
+        return _python_numbers((self._num_tokens - 1).bit_length())
 
-    @contextmanager
-    def _borrow(self, longest: int) -> Iterator[Met]:
-        free = self._free
+    def _borrow(self, longest: int) -> Met:
+        """A table that no other thread uses, with scratch for a document of so many bytes."""
         try:
-            met = free.get_nowait()
-        except queue.Empty:
+            met = self._free.pop()
+        except IndexError:
             met = _make_met()
-        if 2 * longest > len(met.scratch):  # for this call only
-            yield met._replace(scratch=np.empty(2 * longest, np.int64))
-        else:
-            yield met
-        # Not after an exception: a call that was cut short may leave half a slot.
-        free.put(met)
+        if 2 * longest > len(met.scratch):
+            met = met._replace(scratch=np.empty(2 * longest, np.int64))
+        return met
+
+    def _give_back(self, met: Met) -> None:
+        """Let the next call have the table; not after an exception, when it may be half written."""
+        if len(met.scratch) > _SCRATCH:
+            met = met._replace(scratch=np.empty(_SCRATCH, np.int64))
+        self._free.append(met)
+
+
+@cache
+def _python_numbers(bits: int) -> npt.NDArray[Any]:
+    """0 … 2^bits - 1 as Python numbers: a list of ids that share them is made twice as fast."""
+    return np.array(range(1 << bits), dtype=object)
 
 
 _ZEROS = bytes(PADDING)
 _NO_IDS = np.empty(0, np.uint32)
+_BEGIN = np.zeros(1, np.int64)
 
 
 def _utf8(text: str) -> bytes:
@@ -481,8 +502,7 @@ def _make_met() -> Met:
         firsts=np.empty(_CHUNK + 2 * WINDOW, np.uint64),
         seconds=np.empty(_CHUNK + 2 * WINDOW, np.uint64),
         places=np.empty(_CHUNK + 2 * WINDOW, np.int64),
-        scratch=np.empty(1 << 14, np.int64),
-        borders=np.zeros(3, np.int64),
+        scratch=np.empty(_SCRATCH, np.int64),
     )
 
 
@@ -510,7 +530,8 @@ def prepare_encoding() -> None:
         encoder._which = SCANNERS["gpt2"]
         encoder._tables = make_tables(Vocabulary([*tokens, b"he"], [(104, 101)]))
         encoder._num_tokens = 257
-        encoder._free = queue.SimpleQueue()
+        encoder._classes = character_classes()
+        encoder._free = []
         encoder.encode_batch(["the end\n" * 20, "é" * 100])
 
     prepare("encoding", [encode_documents, insert_merges], run)

@@ -19,10 +19,12 @@ from toolkit.tokenizers.bpe.fast.memory import (
     PADDING,
     SHORT,
     Bytes,
+    Ids,
     Int,
     Ints,
     Word,
     Words,
+    byte_at,
     first_key,
     hash_keys,
     item_at,
@@ -57,6 +59,7 @@ class Tables(NamedTuple):
             of key (see `memory.py`), the id, and one that is not used.
         data, starts: token i is `data[starts[i]:starts[i + 1]]`; no bytes if it is no plain token.
         byte_ids: the id of each byte.
+        byte_ranks: the rank of each pair of bytes, uint32 (65536,): where merging begins.
         merges: hash table: left id, right id and rank in one word.
         new_ids: the id that each rank makes.
     """
@@ -65,6 +68,7 @@ class Tables(NamedTuple):
     data: Bytes
     starts: Ints
     byte_ids: Ints
+    byte_ranks: Ids
     merges: Words
     new_ids: Ints
 
@@ -77,6 +81,7 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
     np.cumsum(lengths, out=starts[1:])
     data = np.frombuffer(b"".join([*tokens, bytes(PADDING)]), np.uint8)
     byte_ids = np.array(vocabulary.byte_ids)
+    byte_ranks = np.empty(1 << 16, np.uint32)
     scratch = np.empty(2 * int(lengths.max()), np.int64)
     # At most half full. The table of all tokens serves to find the merges of rank files, too.
     table = np.zeros(_SLOT << max(10, (2 * len(tokens)).bit_length()), np.uint64)
@@ -86,6 +91,7 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
         ranks = np.array(list(vocabulary.pair_ranks.values()), np.int64)
         merges = _merge_table(pairs[:, 0], pairs[:, 1], ranks)
         new_ids = np.array([*vocabulary.merged_ids, 0])
+        list_byte_ranks(byte_ids, merges, byte_ranks)
     else:
         insert_tokens(data, starts, everything, table)
         none = np.empty((0, 3), np.int64)
@@ -93,16 +99,20 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
         splits_of_tokens(data, starts, table, rows)
         merges = _merge_table(rows[:, 0], rows[:, 1], rows[:, 2])
         new_ids = np.arange(len(tokens))
-        count = last_merges(data, starts, byte_ids, merges, new_ids, scratch, rows)
+        list_byte_ranks(byte_ids, merges, byte_ranks)
+        count = last_merges(data, starts, byte_ids, byte_ranks, merges, new_ids, scratch, rows)
         merges = _merge_table(rows[:count, 0], rows[:count, 1], rows[:count, 2])
+        list_byte_ranks(byte_ids, merges, byte_ranks)
         table[:] = 0
     chosen = everything
     if not vocabulary.ignore_merges:
         chosen = np.empty(len(tokens), np.int64)
-        count = reproducible_tokens(data, starts, byte_ids, merges, new_ids, scratch, chosen)
+        count = reproducible_tokens(
+            data, starts, byte_ids, byte_ranks, merges, new_ids, scratch, chosen
+        )
         chosen = chosen[:count]
     insert_tokens(data, starts, chosen, table)
-    return Tables(table, data, starts, byte_ids, merges, new_ids)
+    return Tables(table, data, starts, byte_ids, byte_ranks, merges, new_ids)
 
 
 def _merge_table(lefts: Ints, rights: Ints, ranks: Ints) -> Words:
@@ -233,12 +243,29 @@ def _rank_of(left: Int, right: Int, merges: Words) -> Int:
         slot = (slot + 1) & mask
 
 
+@kernel
+def list_byte_ranks(byte_ids: Ints, merges: Words, byte_ranks: Ids) -> None:
+    """Write the rank of every pair of bytes, or `_NO_RANK`."""
+    for left in range(256):
+        for right in range(256):
+            rank = _rank_of(byte_ids[left], byte_ids[right], merges)
+            byte_ranks[left << 8 | right] = rank
+
+
+@inlined
+def _first_rank(buffer: Bytes, at: Int, byte_ranks: Ids) -> Int:
+    """The rank of the two bytes at `at`."""
+    pair = byte_at(buffer, at) << 8 | byte_at(buffer, at + 1)
+    return to_int(item_at(byte_ranks, pair))
+
+
 @part
 def merge_small(
     buffer: Bytes,
     at: Int,
     length: Int,
     byte_ids: Ints,
+    byte_ranks: Ids,
     merges: Words,
     new_ids: Ints,
     until: Int,
@@ -252,7 +279,7 @@ def merge_small(
     for position in range(length):
         ids[position] = byte_ids[buffer[at + position]]
     for position in range(length - 1):
-        ids[length + position] = _rank_of(ids[position], ids[position + 1], merges)
+        ids[length + position] = _first_rank(buffer, at + position, byte_ranks)
     size = length
     while size > until:
         best = _NO_RANK
@@ -314,7 +341,14 @@ def _sift_down(keys: Ints, places: Ints, size: Int, key: Int, place: Int) -> Non
 
 @part
 def merge_large(
-    buffer: Bytes, at: Int, length: Int, byte_ids: Ints, merges: Words, new_ids: Ints, ids: Ints
+    buffer: Bytes,
+    at: Int,
+    length: Int,
+    byte_ids: Ints,
+    byte_ranks: Ids,
+    merges: Words,
+    new_ids: Ints,
+    ids: Ints,
 ) -> Int:
     """`merge_small` for any length: a linked row of symbols and a heap of pairs."""
     following = np.empty(length, np.int64)
@@ -330,7 +364,7 @@ def merge_large(
     for position in range(length):
         ids[position] = byte_ids[buffer[at + position]]
     for position in range(length - 1):
-        ranks[position] = _rank_of(ids[position], ids[position + 1], merges)
+        ranks[position] = _first_rank(buffer, at + position, byte_ranks)
         if ranks[position] != _NO_RANK:
             _sift_up(keys, places, size, ranks[position], position)
             size += 1
@@ -370,13 +404,22 @@ def merge_large(
 
 @part
 def merge_pretoken(
-    buffer: Bytes, at: Int, length: Int, byte_ids: Ints, merges: Words, new_ids: Ints, ids: Ints
+    buffer: Bytes,
+    at: Int,
+    length: Int,
+    byte_ids: Ints,
+    byte_ranks: Ids,
+    merges: Words,
+    new_ids: Ints,
+    ids: Ints,
 ) -> Int:
     """Merge `buffer[at:at + length]` into `ids`, which has room for twice as many as there are
     bytes; returns the number of tokens."""
     if length <= _SMALL:
-        return merge_small(buffer, at, length, byte_ids, merges, new_ids, to_int(1), ids)
-    return merge_large(buffer, at, length, byte_ids, merges, new_ids, ids)
+        return merge_small(
+            buffer, at, length, byte_ids, byte_ranks, merges, new_ids, to_int(1), ids
+        )
+    return merge_large(buffer, at, length, byte_ids, byte_ranks, merges, new_ids, ids)
 
 
 @kernel
@@ -384,6 +427,7 @@ def reproducible_tokens(
     data: Bytes,
     starts: Ints,
     byte_ids: Ints,
+    byte_ranks: Ids,
     merges: Words,
     new_ids: Ints,
     scratch: Ints,
@@ -395,7 +439,9 @@ def reproducible_tokens(
         begin = starts[token]
         length = starts[token + 1] - begin
         if length > 0:
-            size = merge_pretoken(data, begin, length, byte_ids, merges, new_ids, scratch)
+            size = merge_pretoken(
+                data, begin, length, byte_ids, byte_ranks, merges, new_ids, scratch
+            )
             if size == 1 and scratch[0] == token:
                 chosen[count] = token
                 count += 1
@@ -407,6 +453,7 @@ def last_merges(
     data: Bytes,
     starts: Ints,
     byte_ids: Ints,
+    byte_ranks: Ids,
     merges: Words,
     new_ids: Ints,
     scratch: Ints,
@@ -423,7 +470,9 @@ def last_merges(
         length = starts[token + 1] - begin
         if length < 2:
             continue
-        size = merge_small(data, begin, length, byte_ids, merges, new_ids, to_int(2), scratch)
+        size = merge_small(
+            data, begin, length, byte_ids, byte_ranks, merges, new_ids, to_int(2), scratch
+        )
         if size == 2 and _rank_of(scratch[0], scratch[1], merges) == token:
             rows[count, 0] = scratch[0]
             rows[count, 1] = scratch[1]
