@@ -249,14 +249,17 @@ def test_other_kinds_of_tokenizer_are_refused_by_what_they_do(
     [
         (set_model("merges", None), "model.merges is not a list"),
         (set_model("vocab", []), "there is no vocabulary"),
-        (set_model("merges", ["a"]), "merge 0: expected two tokens, got 'a'"),
-        (set_model("merges", ["a b c"]), "merge 0: expected two tokens"),
-        (set_model("merges", [["a", 3]]), "merge 0: 3 is not in the vocabulary"),
-        (set_model("merges", ["q q"]), "merge 0: 'qq' is not in the vocabulary"),
+        (set_model("merges", ["a"]), "line 1: merge 0 is 'a', expected two tokens"),
+        (set_model("merges", ["a b c"]), "merge 0 is 'a b c', expected two tokens"),
+        (set_model("merges", [["a", 3]]), "merge 0 needs 3, which is not in the vocabulary"),
+        (set_model("merges", ["q q"]), "merge 0 needs 'qq', which is not in the vocabulary"),
         (lambda c: c["model"]["vocab"].update({"zz": -1}), "the token 'zz' has the id -1"),
         (lambda c: c["model"]["vocab"].update({"zz": 10**15}), "the token 'zz' has the id 10000"),
         (lambda c: c["model"]["vocab"].update({"zz": True}), "the token 'zz' has the id True"),
-        (lambda c: c["model"]["vocab"].update({"zz": 97}), "two tokens have the id 97"),
+        (
+            lambda c: c["model"]["vocab"].update({"zz": 97}),
+            "'zz' has the id 97, which another token has",
+        ),
         (lambda c: c["added_tokens"].append({"id": 3}), "an entry of added_tokens has no content"),
         (lambda c: c["added_tokens"][0].pop("id"), "has the id None"),
         (lambda c: c["added_tokens"][0].update(id=5), "has the id 5 and the id 288"),
@@ -351,10 +354,12 @@ def test_vocab_json_and_merges_txt(vocab_json: Path) -> None:
 def test_broken_merges_txt_names_the_line(vocab_json: Path) -> None:
     merges = vocab_json.with_name("merges.txt")
     merges.write_text("#version: 0.2\nĠ t\nĠt\n", "utf-8")
-    with pytest.raises(RunError, match=r"merges\.txt, line 3: expected two tokens, got 'Ġt'"):
+    with pytest.raises(
+        RunError, match=r"merges\.txt, line 3: the merge is 'Ġt', expected two tokens"
+    ):
         BPETokenizer.from_file(vocab_json)
     merges.write_text("Ġ t\nx y\n", "utf-8")
-    with pytest.raises(RunError, match=r"merges\.txt, line 2: 'xy' is not in the vocabulary"):
+    with pytest.raises(RunError, match=r"merges\.txt, line 2: the merge needs 'xy', which is not"):
         BPETokenizer.from_file(vocab_json)
     merges.write_bytes(b"\xff\xff")
     with pytest.raises(RunError, match=r"merges\.txt is not UTF-8"):
@@ -368,3 +373,54 @@ def test_a_pattern_is_for_files_that_have_none(tokenizer: BPETokenizer, tmp_path
     path = write(tmp_path / "tokenizer.json", tokenizer.to_huggingface())
     with pytest.raises(UsageError, match="has its own split pattern"):
         BPETokenizer.from_file(path, pattern="gpt2")
+
+
+def test_faults_in_json_are_found_in_their_line(tmp_path: Path) -> None:
+    trained = BPETokenizer.train(["low lower lowest Ünder"], vocab_size=262)
+    path = tmp_path / "tokenizer.json"
+
+    def write(content: Any, **options: Any) -> None:
+        path.write_text(json.dumps(content, indent=1, **options), "utf-8")
+
+    def line_of(part: str) -> int:
+        lines = path.read_text("utf-8").splitlines()
+        (number,) = (number for number, line in enumerate(lines, start=1) if part in line)
+        return number
+
+    for ascii_only in (False, True):
+        content = trained.to_huggingface()
+        assert content is not None
+        content["model"]["merges"][4] = "low zz"
+        write(content, ensure_ascii=ascii_only)
+        with pytest.raises(RunError, match=f", line {line_of('low zz')}: merge 4 needs 'zz'"):
+            BPETokenizer.from_file(path)
+        content = trained.to_huggingface()
+        assert content is not None
+        name = "Ġlow"  # written in two ways
+        content["model"]["vocab"][name] = 5
+        write(content, ensure_ascii=ascii_only)
+        line = line_of(json.dumps(name, ensure_ascii=ascii_only) + ": 5")
+        with pytest.raises(RunError, match=f", line {line}: 'Ġlow' has the id 5, which another"):
+            BPETokenizer.from_file(path)
+        content["model"]["vocab"][name] = "x"
+        write(content, ensure_ascii=ascii_only)
+        with pytest.raises(RunError, match=f", line {line}: the token 'Ġlow' has the id 'x'"):
+            BPETokenizer.from_file(path)
+
+
+def test_faults_in_our_own_file_are_found_in_their_line(tmp_path: Path) -> None:
+    BPETokenizer.train(["low lower lowest"], vocab_size=260).save(tmp_path)
+    path = tmp_path / "toolkit.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["state"]["merges"][2] = "low e r"
+    path.write_text(json.dumps(content, indent=1), "utf-8")
+    number = path.read_text("utf-8").splitlines().index('   "low e r",') + 1
+    with pytest.raises(
+        RunError, match=f"line {number} is damaged: in merges, 'low e r' is no pair"
+    ):
+        BPETokenizer.load(tmp_path)
+    content["state"]["tokens"][97] = "日"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
+    number = path.read_text("utf-8").splitlines().index('   "日",') + 1
+    with pytest.raises(RunError, match=f"line {number} is damaged: in tokens, the token '日'"):
+        BPETokenizer.load(tmp_path)

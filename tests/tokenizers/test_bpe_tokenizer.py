@@ -218,8 +218,8 @@ def change(state: dict[str, Any], key: str, value: Any) -> None:
     [
         (lambda s: s.pop("tokens"), "KeyError: 'tokens'"),
         (lambda s: s["merges"].append("q q"), "makes b'qq' of b'q' and b'q', which is no token"),
-        (lambda s: s["merges"].append("q"), "ValueError"),
-        (lambda s: s["merges"].append("nosuch q"), "KeyError: 'nosuch'"),
+        (lambda s: s["merges"].append("q"), "in merges, 'q' is no pair of its tokens"),
+        (lambda s: s["merges"].append("nosuch q"), "line 1 is damaged: in merges, 'nosuch q'"),
         (lambda s: s["tokens"].append("q"), "are both the token b'q'"),
         (lambda s: s["tokens"].append("a b"), "' ' stands for no byte"),
         (lambda s: change(s, "pattern", "("), "is not a regular expression"),

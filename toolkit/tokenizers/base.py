@@ -19,9 +19,24 @@ import numpy.typing as npt
 
 from toolkit.errors import RunError, UsageError
 from toolkit.files import write_json
+from toolkit.tokenizers.json_lines import JSONPlaces
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "toolkit.json"
+
+
+class DamagedStateError(ValueError):
+    """An item of a list in a saved tokenizer's state is not what it should be.
+
+    Attributes:
+        name: of the list.
+        index: of the item.
+    """
+
+    def __init__(self, name: str, index: int, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
+        self.index = index
 
 
 @dataclass(frozen=True)
@@ -186,6 +201,9 @@ class Tokenizer(ABC):
             )
         try:
             return kind.from_state(description["state"])
+        except DamagedStateError as error:
+            where = JSONPlaces(path).item(error.name, error.index)
+            raise RunError(f"{where} is damaged: in {error.name}, {error}.") from error
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
 

@@ -9,7 +9,7 @@ Left out: post-processors (they add special tokens around a text; encoding here 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,6 +20,7 @@ from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_b
 from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern
 from toolkit.tokenizers.bpe.tiktoken_files import MAX_ID
 from toolkit.tokenizers.bpe.vocabulary import Pair, Vocabulary
+from toolkit.tokenizers.json_lines import JSONPlaces
 
 # Names of special tokens in a vocab.json, which does not say which ones they are.
 _LOOKS_SPECIAL = regex.compile(r"<.+>|\[.+\]")
@@ -151,17 +152,21 @@ def _parse_tokenizer_json(path: Path, content: dict[str, Any]) -> BPEParts:
         _refuse(path, f"changes text with the normalizer {_type_of(content['normalizer'])}")
     pattern = _parse_pre_tokenizer(path, content.get("pre_tokenizer"))
     special = _parse_added_tokens(path, content.get("added_tokens") or [])
-    vocab = _check_vocab(path, model.get("vocab"))
+    places = JSONPlaces(path)
+    vocab = _check_vocab(places, path, model.get("vocab"))
     for name, token_id in special.items():
         if vocab.get(name, token_id) != token_id:
-            raise RunError(f"{path}: {name!r} has the id {token_id} and the id {vocab[name]}")
+            where = places.key("vocab", name)
+            raise RunError(f"{where}: {name!r} has the id {token_id} and the id {vocab[name]}")
     merges = model.get("merges")
     if not isinstance(merges, list):
         raise RunError(f"{path}: model.merges is not a list")
     vocabulary = _build(
+        places,
         path,
         {name: token_id for name, token_id in vocab.items() if name not in special},
-        ((f"merge {rank}", merge) for rank, merge in enumerate(merges)),
+        merges,
+        lambda rank: f"{places.item('merges', rank)}: merge {rank}",
         ignore_merges=bool(model.get("ignore_merges")),
     )
     return BPEParts(vocabulary, pattern, special)
@@ -228,52 +233,68 @@ def _read_vocab_and_merges(path: Path, content: dict[str, Any], pattern: SplitPa
     merges_path = path.with_name(path.name.replace("vocab.json", "merges.txt"))
     if merges_path == path:
         _refuse(path, "is neither a tokenizer.json nor a vocab.json")
-    vocab = _check_vocab(path, content)
+    places = JSONPlaces(path)
+    vocab = _check_vocab(places, path, content)
     try:
         lines = merges_path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise RunError(f"Cannot read {merges_path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RunError(f"{merges_path} is not UTF-8: {error.reason}") from error
-    merges = [
-        (f"line {number}", line.rstrip("\r"))
-        for number, line in enumerate(lines, start=1)
+    numbers = [
+        number
+        for number, line in enumerate(lines)
         if line.strip() and not line.startswith("#version")
     ]
-    made = {line.replace(" ", "") for _, line in merges}
+    merges = [lines[number].rstrip("\r") for number in numbers]
+    made = {line.replace(" ", "") for line in merges}
     special = {
         name: token_id
         for name, token_id in vocab.items()
         if _LOOKS_SPECIAL.fullmatch(name) and name not in made
     }
     ordinary = {name: token_id for name, token_id in vocab.items() if name not in special}
-    return BPEParts(_build(merges_path, ordinary, merges), pattern, special)
+    vocabulary = _build(
+        places,
+        path,
+        ordinary,
+        merges,
+        lambda rank: f"{merges_path}, line {numbers[rank] + 1}: the merge",
+    )
+    return BPEParts(vocabulary, pattern, special)
 
 
 def _build(
+    places: JSONPlaces,
     path: Path,
     vocab: Mapping[str, int],
-    merges: Iterable[tuple[str, Any]],
+    merges: Sequence[Any],
+    where: Callable[[int], str],
     *,
     ignore_merges: bool = False,
 ) -> Vocabulary:
-    """A vocabulary from names and merges, each merge with its place in the file."""
+    """A vocabulary from names and merges; `where` names the file, the line and the merge."""
     tokens: list[bytes | None] = [None] * (max(vocab.values(), default=-1) + 1)
     for name, token_id in vocab.items():
         if tokens[token_id] is not None:
-            raise RunError(f"{path}: two tokens have the id {token_id}, one of them {name!r}")
+            raise RunError(
+                f"{places.key('vocab', name)}: {name!r} has the id {token_id}, which another token "
+                "has already"
+            )
         try:
             tokens[token_id] = characters_to_bytes(name)
         except ValueError as error:
-            raise UsageError(f"{path} is no byte-level BPE: the token {error}") from None
+            raise UsageError(
+                f"{places.key('vocab', name)}: this is no byte-level BPE: the token {error}"
+            ) from None
     pairs: list[Pair] = []
-    for where, merge in merges:
+    for rank, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if not (isinstance(parts, list) and len(parts) == 2):
-            raise RunError(f"{path}, {where}: expected two tokens, got {merge!r}")
+            raise RunError(f"{where(rank)} is {merge!r}, expected two tokens")
         for part in [*parts, "".join(map(str, parts))]:
             if part not in vocab:
-                raise RunError(f"{path}, {where}: {part!r} is not in the vocabulary")
+                raise RunError(f"{where(rank)} needs {part!r}, which is not in the vocabulary")
         pairs.append((vocab[parts[0]], vocab[parts[1]]))
     try:
         return Vocabulary(tokens, pairs, ignore_merges=ignore_merges)
@@ -293,12 +314,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_vocab(path: Path, vocab: Any) -> dict[str, int]:
+def _check_vocab(places: JSONPlaces, path: Path, vocab: Any) -> dict[str, int]:
     if not isinstance(vocab, dict) or not vocab:
         raise RunError(f"{path}: there is no vocabulary in it")
     for name, token_id in vocab.items():
         if not _is_id(token_id):
-            raise RunError(f"{path}: the token {name!r} has the id {token_id!r}")
+            where = places.key("vocab", name)
+            raise RunError(
+                f"{where}: the token {name!r} has the id {token_id!r}, expected a number from 0 on"
+            )
     return vocab
 
 

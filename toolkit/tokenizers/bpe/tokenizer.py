@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import UsageError, VocabularyError
-from toolkit.tokenizers.base import TokenBatch, Tokenizer
+from toolkit.tokenizers.base import DamagedStateError, TokenBatch, Tokenizer
 from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_bytes
 from toolkit.tokenizers.bpe.encoder import Encoder
 from toolkit.tokenizers.bpe.explain import ExplainedWord, explain
@@ -353,16 +353,21 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
-        tokens = [
-            None if token is None else characters_to_bytes(token) for token in state["tokens"]
-        ]
+        tokens: list[bytes | None] = []
+        for token_id, token in enumerate(state["tokens"]):
+            try:
+                tokens.append(None if token is None else characters_to_bytes(token))
+            except (ValueError, TypeError) as error:
+                raise DamagedStateError("tokens", token_id, f"the token {error}") from None
         ids = {token: token_id for token_id, token in enumerate(state["tokens"])}
         merges: list[Pair] | None = None
         if state["merges"] is not None:
             merges = []
-            for merge in state["merges"]:
-                left, right = merge.split(" ")
-                merges.append((ids[left], ids[right]))
+            for rank, merge in enumerate(state["merges"]):
+                parts = str(merge).split(" ")
+                if len(parts) != 2 or not set(parts) <= ids.keys():
+                    raise DamagedStateError("merges", rank, f"{merge!r} is no pair of its tokens")
+                merges.append((ids[parts[0]], ids[parts[1]]))
         vocabulary = Vocabulary(tokens, merges, ignore_merges=state["ignore_merges"])
         return cls(vocabulary, split_pattern(state["pattern"]), state["special_tokens"])
 
