@@ -15,7 +15,7 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from toolkit.errors import OfflineError
+from toolkit.errors import OfflineError, UsageError
 from toolkit.tokenizers import BPETokenizer, ByteTokenizer
 from toolkit.tokenizers.bpe import (
     PATTERNS,
@@ -493,6 +493,38 @@ def test_files_that_hugging_face_wrote(tmp_path: Path) -> None:
     tokenizer.model.save(str(tmp_path / "pair"))  # vocab.json and merges.txt
     pair = BPETokenizer.from_file(tmp_path / "pair")
     assert pair.fingerprint() == ours.fingerprint()
+
+
+def test_vocab_and_merges_give_the_same_ids(
+    trained: dict[str, BPETokenizer], tmp_path: Path, cl100k: BPETokenizer
+) -> None:
+    ours = BPETokenizer.train(
+        [HELP[:60_000], MULTILINGUAL], vocab_size=900, special_tokens=["<|end|>"]
+    )
+    ours.save_vocab_and_merges(tmp_path)
+    theirs = hf.Tokenizer(
+        hf.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    )
+    theirs.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.add_special_tokens(["<|end|>"])
+    for text in [*TEXTS, "a<|end|>b"]:
+        assert theirs.encode(text).ids == ours.encode(text, allowed_special={"<|end|>"})
+    again = BPETokenizer.from_file(tmp_path)
+    assert again.fingerprint() == ours.fingerprint()
+    with pytest.raises(UsageError, match="special token 'two words' would be read as an ordinary"):
+        trained["gpt2"].save_vocab_and_merges(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_tokenizer_json_is_written(trained: dict[str, BPETokenizer], tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    trained["o200k"].save_huggingface(path)
+    theirs = hf.Tokenizer.from_file(str(path))
+    assert theirs.encode(MULTILINGUAL).ids == trained["o200k"].encode(MULTILINGUAL)
+    odd = BPETokenizer.train(["ab"], vocab_size=257, pattern=r"(?V1)[a--b]|.")
+    with pytest.raises(UsageError, match=r"cannot be a tokenizer\.json"):
+        odd.save_huggingface(tmp_path / "odd.json")
+    assert not (tmp_path / "odd.json").exists()
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

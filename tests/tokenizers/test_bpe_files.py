@@ -424,3 +424,16 @@ def test_faults_in_our_own_file_are_found_in_their_line(tmp_path: Path) -> None:
     number = path.read_text("utf-8").splitlines().index('   "日",') + 1
     with pytest.raises(RunError, match=f"line {number} is damaged: in tokens, the token '日'"):
         BPETokenizer.load(tmp_path)
+
+
+def test_tokens_that_nothing_makes_are_no_merges_txt(tmp_path: Path) -> None:
+    tokens = [*(bytes([byte]) for byte in range(256)), b"ab", b"abc"]
+    tokenizer = BPETokenizer(Vocabulary(tokens, [(97, 98)], ignore_merges=True))
+    with pytest.raises(UsageError, match="No merge makes the token b'abc'"):
+        tokenizer.save_vocab_and_merges(tmp_path / "pair")
+    assert not (tmp_path / "pair").exists()
+    tokenizer = BPETokenizer(Vocabulary(tokens[:-1], [(97, 98)], ignore_merges=True))
+    tokenizer.save_vocab_and_merges(tmp_path / "pair")
+    lines = (tmp_path / "pair" / "merges.txt").read_text("utf-8").splitlines()
+    assert lines == ["#version: 0.2", "a b"]
+    assert BPETokenizer.from_file(tmp_path / "pair").encode("cab") == [99, 256]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import regex
 
 from toolkit.errors import RunError, UsageError
+from toolkit.files import write_text
 from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_bytes
 from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern
 from toolkit.tokenizers.bpe.tiktoken_files import MAX_ID
@@ -112,6 +113,43 @@ def make_tokenizer_json(
             "merges": vocabulary.merges_as_text(),
         },
     }
+
+
+def write_vocab_and_merges(
+    vocabulary: Vocabulary, special_tokens: Mapping[str, int], folder: Path
+) -> None:
+    """Write `vocab.json` and `merges.txt`.
+
+    Raises:
+        UsageError: there are tokens that no merge makes, which these files cannot say, or a special
+            token that reading would not know for one; nothing is written.
+        ToolkitError: a file could not be written.
+    """
+    if vocabulary.ignore_merges:
+        made = {token for token in vocabulary.ids if len(token) == 1}
+        made.update(left + right for left, right in vocabulary.merges_as_bytes())
+        unmade = [token for token in vocabulary.ids if token not in made]
+        if unmade:
+            raise UsageError(
+                f"No merge makes the token {unmade[0]!r} (nor {len(unmade) - 1} others), so "
+                "vocab.json and merges.txt cannot express this vocabulary. Export a tokenizer.json."
+            )
+    vocab = {
+        bytes_to_characters(token): token_id
+        for token_id, token in enumerate(vocabulary.tokens)
+        if token is not None
+    }
+    for name in special_tokens:
+        if name in vocab or not _LOOKS_SPECIAL.fullmatch(name):
+            raise UsageError(
+                f"The special token {name!r} would be read as an ordinary one from a vocab.json, "
+                "where only names such as <…> or […] are special. Export a tokenizer.json."
+            )
+    vocab.update(special_tokens)
+    ordered = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    lines = ["#version: 0.2", *vocabulary.merges_as_text()]
+    write_text(folder / "merges.txt", "\n".join(lines) + "\n")
+    write_text(folder / "vocab.json", json.dumps(ordered, ensure_ascii=False) + "\n")
 
 
 def _byte_level(*, use_regex: bool) -> dict[str, Any]:

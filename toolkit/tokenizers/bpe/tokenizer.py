@@ -13,11 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import UsageError, VocabularyError
+from toolkit.files import write_json
 from toolkit.tokenizers.base import DamagedStateError, TokenBatch, Tokenizer
 from toolkit.tokenizers.bpe.alphabet import bytes_to_characters, characters_to_bytes
 from toolkit.tokenizers.bpe.encoder import Encoder
 from toolkit.tokenizers.bpe.explain import ExplainedWord, explain
-from toolkit.tokenizers.bpe.huggingface_files import make_tokenizer_json, read_huggingface
+from toolkit.tokenizers.bpe.huggingface_files import (
+    make_tokenizer_json,
+    read_huggingface,
+    write_vocab_and_merges,
+)
 from toolkit.tokenizers.bpe.learning import (
     SMALL_TEXT,
     LearnOptions,
@@ -377,6 +382,30 @@ class BPETokenizer(Tokenizer):
 
     def to_huggingface(self) -> dict[str, Any] | None:
         return make_tokenizer_json(self._vocabulary, self._pattern, self._special)
+
+    def save_huggingface(self, path: str | os.PathLike[str]) -> None:
+        """Write a `tokenizer.json` that gives the same ids in Hugging Face's `tokenizers`.
+
+        Raises:
+            UsageError: it cannot be expressed as one; nothing is written.
+            ToolkitError: the file could not be written.
+        """
+        content = self.to_huggingface()
+        if content is None:
+            raise UsageError(
+                "This tokenizer cannot be a tokenizer.json: Hugging Face's engine might read its "
+                "split pattern otherwise, or a special token is spelt like an ordinary one."
+            )
+        write_json(Path(path), content)
+
+    def save_vocab_and_merges(self, folder: str | os.PathLike[str]) -> None:
+        """Write `vocab.json` and `merges.txt`, the older pair of files, without the split pattern.
+
+        Raises:
+            UsageError: there are tokens that no merge makes; nothing is written.
+            ToolkitError: a file could not be written.
+        """
+        write_vocab_and_merges(self._vocabulary, self._special, Path(folder))
 
     def save_tiktoken(self, path: str | os.PathLike[str]) -> None:
         """Write a `.tiktoken` rank file: the ordinary tokens, without pattern and special tokens.

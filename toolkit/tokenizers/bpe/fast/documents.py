@@ -19,7 +19,7 @@ _SAFE_CUT = regex.compile(r"(?<=[A-Za-z]) ")
 
 @dataclass(frozen=True)
 class DocumentBuffer:
-    """Texts in UTF-8, one zero byte between each two and `PADDING` after the last.
+    """Texts in UTF-8, one after the other, and `PADDING` zero bytes after the last.
 
     Attributes:
         buffer: uint8.
@@ -37,12 +37,9 @@ class DocumentBuffer:
             encoded = [text.encode() for text in texts]
         except UnicodeEncodeError:
             encoded = [well_formed(text).encode() for text in texts]
-        ends = np.fromiter(accumulate(map(len, encoded)), np.int64, len(encoded))
-        ends += np.arange(len(encoded))
-        begins = np.zeros_like(ends)
-        begins[1:] = ends[:-1] + 1
+        borders = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
         encoded.append(bytes(PADDING))
-        return cls(np.frombuffer(b"\0".join(encoded), np.uint8), begins, ends)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), borders[:-1], borders[1:])
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -52,15 +49,10 @@ class DocumentBuffer:
         """The length of all texts together."""
         return int((self.ends - self.begins).sum())
 
-    def parts(self, num_parts: int) -> Iterator[tuple[int, int]]:
-        """Ranges of documents that hold about the same number of bytes each."""
-        total = int(self.ends[-1]) if len(self) else 0
-        cuts = [
-            int(np.searchsorted(self.ends, total * part // num_parts)) for part in range(num_parts)
-        ]
-        for first, last in zip(cuts, [*cuts[1:], len(self)], strict=True):
-            if first < last:
-                yield first, last
+    @property
+    def longest(self) -> int:
+        """The length of the longest text."""
+        return int((self.ends - self.begins).max(initial=0))
 
 
 def cut_texts(texts: Iterable[str], most: int) -> Iterator[str]:

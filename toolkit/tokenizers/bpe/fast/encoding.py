@@ -17,17 +17,17 @@ The results are those of `encoder.py`, exactly.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from toolkit.tokenizers.base import TokenBatch
 from toolkit.tokenizers.bpe.fast.blocks import WINDOW, split_some
-from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer, cut_texts
+from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer, batches, cut_texts
 from toolkit.tokenizers.bpe.fast.jit import COMPILED, inlined, kernel, part, prepare
 from toolkit.tokenizers.bpe.fast.memory import (
     PADDING,
@@ -63,8 +63,6 @@ from toolkit.tokenizers.bpe.fast.unicode_classes import character_classes
 from toolkit.tokenizers.bpe.patterns import SplitPattern, well_formed
 from toolkit.tokenizers.bpe.vocabulary import Vocabulary
 
-T = TypeVar("T")
-
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 _ID_BITS = np.uint64(20)
@@ -86,7 +84,7 @@ _IDS, _BYTES, _ENTRIES, _NUM_SETS = range(4)
 _SCRATCH = 1 << 14  # for documents of up to half as many bytes
 _LONGEST_MET = 4096  # bytes of a pre-token that is worth remembering
 _CHUNK = 256  # pre-tokens that are split before they are looked up
-# Texts are cut into pieces of this many characters, so that threads share a single long one too.
+# What a thread takes at a time, in characters; longer texts are cut into pieces of this length.
 _PIECE = 1 << 18
 
 
@@ -404,7 +402,7 @@ class FastEncoder:
     def _run_batch(
         self, texts: Sequence[str], num_threads: int | None, *, writing: bool
     ) -> tuple[Ints, list[Ids]]:
-        """The number of ids of each text, and the ids of each thread's part."""
+        """The number of ids of each text, and all ids in some arrays, one after the other."""
         threads = num_threads or os.cpu_count() or 1
         pieces: Sequence[str] = texts
         firsts: list[int] | None = None
@@ -413,36 +411,41 @@ class FastEncoder:
             for text in texts:
                 firsts.append(len(pieces))
                 pieces.extend(cut_texts([text], _PIECE))
-        documents = DocumentBuffer.pack(pieces)
-        lengths = np.zeros(len(documents), np.int64)
 
-        def encode(part: tuple[int, int]) -> Ids:
-            first, last = part
-            begins, ends = documents.begins[first:last], documents.ends[first:last]
-            # A document's text is longer than its ids are many, if only by the zero after it.
-            out = np.empty(int(ends[-1] - begins[0]) + PADDING if writing else 0, np.uint32)
-            met = self._borrow(int((ends - begins).max()))
-            number = encode_documents(
-                documents.buffer,
-                begins,
-                ends,
-                self._classes,
-                self._which,
-                out,
-                writing,
-                lengths[first:last],
-                *self._tables,
-                *met,
-            )
-            self._give_back(met)
-            return out[:number]
+        def encode(batch: list[str]) -> tuple[Ints, Ids]:
+            return self._run_documents(DocumentBuffer.pack(batch), writing)
 
-        # Starting a thread costs as much as encoding some ten kilobytes.
-        worth = 1 + len(documents.buffer) // 65536
-        ids = _each(encode, list(documents.parts(min(threads, worth))))
+        # While one thread makes UTF-8, which Python does on one at a time, the others encode.
+        parts = list(batches(pieces, _PIECE))
+        if threads == 1 or len(parts) < 2:
+            results = [encode(part) for part in parts]
+        else:
+            with ThreadPoolExecutor(min(threads, len(parts))) as pool:
+                results = list(pool.map(encode, parts))
+        lengths = np.concatenate([np.zeros(0, np.int64), *(counts for counts, _ in results)])
         if firsts is not None:
             lengths = np.add.reduceat(lengths, firsts)
-        return lengths, ids
+        return lengths, [ids for _, ids in results]
+
+    def _run_documents(self, documents: DocumentBuffer, writing: bool) -> tuple[Ints, Ids]:
+        """The number of ids of each document, and their ids."""
+        lengths = np.zeros(len(documents), np.int64)
+        out = np.empty(len(documents.buffer), np.uint32) if writing else _NO_IDS
+        met = self._borrow(documents.longest)
+        number = encode_documents(
+            documents.buffer,
+            documents.begins,
+            documents.ends,
+            self._classes,
+            self._which,
+            out,
+            writing,
+            lengths,
+            *self._tables,
+            *met,
+        )
+        self._give_back(met)
+        return lengths, out[:number]
 
     def forget(self) -> None:
         """Drop what was met: the next text is encoded as by a new encoder (for measurements)."""
@@ -504,14 +507,6 @@ def _make_met() -> Met:
         places=np.empty(_CHUNK + 2 * WINDOW, np.int64),
         scratch=np.empty(_SCRATCH, np.int64),
     )
-
-
-def _each(function: Callable[[tuple[int, int]], T], parts: list[tuple[int, int]]) -> list[T]:
-    if len(parts) < 2:
-        return [function(part) for part in parts]
-    with ThreadPoolExecutor(len(parts) - 1) as pool:
-        others = [pool.submit(function, part) for part in parts[1:]]
-        return [function(parts[0]), *(other.result() for other in others)]
 
 
 def _joined(arrays: list[Ids]) -> Ids:
