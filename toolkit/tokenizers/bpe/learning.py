@@ -164,8 +164,10 @@ def _count(
     texts: Iterable[str], split: SplitPattern, options: LearnOptions, report: OnProgress
 ) -> WordCounts:
     from toolkit.tokenizers.bpe.fast import counting
+    from toolkit.tokenizers.bpe.fast.encoding import prepare_encoding_beside
     from toolkit.tokenizers.bpe.fast.scanners import SCANNERS
 
+    prepare_encoding_beside()  # what is trained will be used
     counting.prepare_counting()
     if split.name not in SCANNERS:
         if options.max_memory is not None:

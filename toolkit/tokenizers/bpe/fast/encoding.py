@@ -28,7 +28,7 @@ import numpy.typing as npt
 from toolkit.tokenizers.base import TokenBatch
 from toolkit.tokenizers.bpe.fast.blocks import WINDOW, split_some
 from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer, batches, cut_texts
-from toolkit.tokenizers.bpe.fast.jit import COMPILED, inlined, kernel, part, prepare
+from toolkit.tokenizers.bpe.fast.jit import COMPILED, inlined, kernel, part, prepare, prepare_beside
 from toolkit.tokenizers.bpe.fast.memory import (
     PADDING,
     SHORT,
@@ -530,6 +530,11 @@ def prepare_encoding() -> None:
         encoder.encode_batch(["the end\n" * 20, "é" * 100])
 
     prepare("encoding", [encode_documents, insert_merges], run)
+
+
+def prepare_encoding_beside() -> None:
+    """Have it compiled by another process, if it is not yet."""
+    prepare_beside("encoding", [encode_documents], prepare_encoding)
 
 
 @cache

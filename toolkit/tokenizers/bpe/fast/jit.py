@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -93,19 +97,81 @@ def prepare(what: str, kernels: Sequence[Callable[..., Any]], run: Callable[[], 
         )
         run()
         return
-    digest = _digest_of_sources()
-    mark = folder / f"{_MARK}{digest[:16]}-{what}"
+    mark = folder / _mark_of(what)
+    _helpers.wait_for(what)
     if mark.exists():
         run()
         return
-    if not any(folder.glob(f"{_MARK}{digest[:16]}-*")):
+    if not any(folder.glob(_mark_of("*"))):
         _forget(folder)
-    _notices.say(f"toolkit: compiling the BPE {what} code for this machine, once …")
+    _notices.say("toolkit: compiling the BPE code for this machine, once (some seconds) …")
     run()
+    _touch(mark)
+
+
+def prepare_beside(
+    what: str, kernels: Sequence[Callable[..., Any]], call: Callable[[], Any]
+) -> None:
+    """Let a process of its own compile what will be needed next, while this one compiles.
+
+    Args:
+        what, kernels: as for `prepare`, which waits for it.
+        call: a function of a module that calls `prepare`.
+    """
+    folder = _cache_folder(kernels[0])
+    if folder is None or (os.cpu_count() or 1) < 2 or (folder / _mark_of(what)).exists():
+        return
+    if not any(folder.glob(_mark_of("*"))):
+        _forget(folder)
+    _touch(folder / _mark_of("begun"))  # or the other process would forget what this one compiles
+    _helpers.start(what, call)
+
+
+class _Helpers:
+    """The processes that compile something, by what it is."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, what: str, call: Callable[[], Any]) -> None:
+        """Begin; where no process can be started, nothing happens."""
+        root = str(Path(__file__).parents[4])
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        code = f"from {call.__module__} import {call.__name__}; {call.__name__}()"
+        try:
+            self._running[what] = subprocess.Popen(
+                [sys.executable, "-c", code],
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            logger.debug("toolkit: no process to compile in: %s", error)
+
+    def wait_for(self, what: str) -> None:
+        """Wait until it has compiled, for a minute at most."""
+        process = self._running.pop(what, None)
+        if process is not None:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+_helpers = _Helpers()
+
+
+def _touch(mark: Path) -> None:
     try:
         mark.touch()
-    except OSError:  # the notice comes again the next time, that is all
+    except OSError:  # it will be compiled again, that is all
         logger.debug("toolkit: %s could not be written", mark)
+
+
+def _mark_of(what: str) -> str:
+    return f"{_MARK}{_digest_of_sources()[:16]}-{what}"
 
 
 def _cache_folder(function: Callable[..., Any]) -> Path | None:
@@ -113,6 +179,7 @@ def _cache_folder(function: Callable[..., Any]) -> Path | None:
     return None if path is None else Path(path)
 
 
+@cache
 def _digest_of_sources() -> str:
     """Of all that compiled code depends on: our sources, Numba's release, the processor."""
     digest = hashlib.sha256(f"{numba.__version__} {get_host_cpu_name()}".encode())
