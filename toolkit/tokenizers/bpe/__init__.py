@@ -5,20 +5,18 @@
     trainer.py            the same, with counts that are updated instead of recounted
     vocabulary.py         tokens, merges, ranks; merging one word
     encoder.py            texts to ids
+    explain.py            the merges of each word, for people
+    fast/                 the trainer and the encoder once more, compiled
+    learning.py           learning merges, by whichever of the two trainers suits
     alphabet.py           bytes as printable characters, for Hugging Face's files
     tiktoken_files.py     rank files in and out
     huggingface_files.py  tokenizer.json, vocab.json and merges.txt in and out
     tokenizer.py          BPETokenizer: all of it as one tokenizer
 
-Three functions do the work that takes time, and everything else reaches it only through them:
-
-    SplitPattern.split(text) -> pre-tokens
-    iter_merges(word_counts, …) -> MergeSteps
-    Encoder(vocabulary, pattern).encode(text) -> ids
-
-What replaces one of them has to give the same values: the same pre-tokens, the same steps in the
-same order with the same counts, the same ids. `reference.py`, tiktoken and Hugging Face's
-`tokenizers` are what the tests hold each of them against.
+Each way to do something is held by the tests against a plainer one: `fast/` against `trainer.py`,
+`encoder.py` and the `regex` module, these against `reference.py`, and all of them against tiktoken
+and Hugging Face's `tokenizers`. They give the same values: the same pre-tokens, the same steps in
+the same order with the same counts, the same ids. docs/bpe.md explains why they are fast.
 """
 
 from toolkit.tokenizers.bpe.encoder import Encoder
