@@ -54,8 +54,8 @@ _HALF = np.uint64(32)
 _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
 _SLOT = 4
-_SMALL = 64
-"""Bytes of a pre-token that is merged in plain arrays; longer ones take a linked row and a heap."""
+_SMALL = 64  # bytes of a pre-token that is merged in plain arrays
+_PLACE_BITS = 32
 
 
 class Tables(NamedTuple):
@@ -323,39 +323,30 @@ def merge_small(
 
 
 @part
-def _sift_up(keys: Ints, places: Ints, size: Int, key: Int, place: Int) -> None:
+def _push(heap: Ints, size: Int, entry: Int) -> None:
+    """Add an entry to a heap of `size` entries, the smallest first."""
     at = size
-    while at > 0:
-        parent = (at - 1) >> 1
-        if keys[parent] < key or (keys[parent] == key and places[parent] < place):
-            break
-        keys[at] = keys[parent]
-        places[at] = places[parent]
-        at = parent
-    keys[at] = key
-    places[at] = place
+    while at > 0 and heap[(at - 1) >> 1] > entry:
+        heap[at] = heap[(at - 1) >> 1]
+        at = (at - 1) >> 1
+    heap[at] = entry
 
 
 @part
-def _sift_down(keys: Ints, places: Ints, size: Int, key: Int, place: Int) -> None:
+def _drop_first(heap: Ints, size: Int) -> None:
+    """Take the first entry out of a heap of `size` entries."""
+    entry = heap[size - 1]
     at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
+    child = 1
+    while child < size:
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= entry:
             break
-        other = child + 1
-        if other < size and (
-            keys[other] < keys[child]
-            or (keys[other] == keys[child] and places[other] < places[child])
-        ):
-            child = other
-        if key < keys[child] or (key == keys[child] and place < places[child]):
-            break
-        keys[at] = keys[child]
-        places[at] = places[child]
+        heap[at] = heap[child]
         at = child
-    keys[at] = key
-    places[at] = place
+        child = 2 * at + 1
+    heap[at] = entry
 
 
 @part
@@ -369,12 +360,15 @@ def merge_large(
     new_ids: Ints,
     ids: Ints,
 ) -> Int:
-    """`merge_small` for any length: a linked row of symbols and a heap of pairs."""
+    """`merge_small` for any length: a linked row of symbols and a heap of pairs.
+
+    An entry of the heap is a rank with the pair's place below it, so that of equal ranks the
+    leftmost comes first.
+    """
     following = np.empty(length, np.int64)
     previous = np.empty(length, np.int64)
     ranks = np.empty(length, np.int64)
-    keys = np.empty(3 * length + 3, np.int64)
-    places = np.empty(3 * length + 3, np.int64)
+    heap = np.empty(3 * length + 3, np.int64)
     for position in range(length):
         following[position] = position + 1
         previous[position] = position - 1
@@ -385,17 +379,17 @@ def merge_large(
     for position in range(length - 1):
         ranks[position] = _first_rank(buffer, at + position, byte_ranks)
         if ranks[position] != _NO_RANK:
-            _sift_up(keys, places, size, ranks[position], position)
+            _push(heap, size, ranks[position] << _PLACE_BITS | position)
             size += 1
     while size > 0:
-        key = keys[0]
-        place = places[0]
+        rank = heap[0] >> _PLACE_BITS
+        place = heap[0] & ((1 << _PLACE_BITS) - 1)
+        _drop_first(heap, size)
         size -= 1
-        _sift_down(keys, places, size, keys[size], places[size])
-        if ranks[place] != key:
+        if ranks[place] != rank:
             continue  # one of the two has been merged since
         gone = following[place]
-        ids[place] = new_ids[key]
+        ids[place] = new_ids[rank]
         after = following[gone]
         following[place] = after
         ranks[gone] = _NO_RANK
@@ -405,13 +399,13 @@ def merge_large(
             previous[after] = place
             ranks[place] = _rank_of(ids[place], ids[after], merges)
             if ranks[place] != _NO_RANK:
-                _sift_up(keys, places, size, ranks[place], place)
+                _push(heap, size, ranks[place] << _PLACE_BITS | place)
                 size += 1
         before = previous[place]
         if before >= 0:
             ranks[before] = _rank_of(ids[before], ids[place], merges)
             if ranks[before] != _NO_RANK:
-                _sift_up(keys, places, size, ranks[before], before)
+                _push(heap, size, ranks[before] << _PLACE_BITS | before)
                 size += 1
     count = 0
     for position in range(length):
