@@ -33,7 +33,7 @@ SMALL_TEXT = 1 << 16
 """Characters that are not worth loading compiled code for."""
 
 SMALLEST_MEMORY = 32 << 20
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.005
 
 OnMerge = Callable[[MergeStep], object]
 OnProgress = Callable[[str, int, int | None], object]

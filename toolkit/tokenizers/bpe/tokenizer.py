@@ -282,7 +282,7 @@ class BPETokenizer(Tokenizer):
 
     def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
         encoder = self._encoder_for(len(text))
-        if not allowed_special and isinstance(allowed_special, Set):
+        if not allowed_special and isinstance(allowed_special, set | frozenset):
             return encoder.encode(text)
         ids: list[int] = []
         for part, special_id in split_at_special(well_formed(text), self._special, allowed_special):

@@ -52,6 +52,7 @@ from toolkit.tokenizers.bpe.fast.scanners import NONE, SCANNERS
 from toolkit.tokenizers.bpe.fast.tables import (
     MAX_MERGES,
     MAX_TOKENS,
+    Tables,
     find_token,
     insert_merges,
     last_merges,
@@ -81,7 +82,7 @@ _POOL_IDS = 1 << 20
 _POOL_BYTES = 1 << 22
 # What `Met.used` counts.
 _IDS, _BYTES, _ENTRIES, _NUM_SETS = range(4)
-_SCRATCH = 1 << 14  # for documents of up to half as many bytes
+_SHORT_TEXT = 1 << 13  # bytes that room is kept for
 _LONGEST_MET = 4096  # bytes of a pre-token that is worth remembering
 _CHUNK = 256  # pre-tokens that are split before they are looked up
 # What a thread takes at a time, in characters; longer texts are cut into pieces of this length.
@@ -343,7 +344,7 @@ class FastEncoder:
         self._tables = make_tables(vocabulary)
         self._num_tokens = len(vocabulary.tokens)
         self._classes = character_classes()
-        self._free: list[Met] = []
+        self._free: list[_Worker] = []
 
     @staticmethod
     def can_encode(vocabulary: Vocabulary, pattern: SplitPattern) -> bool:
@@ -357,22 +358,24 @@ class FastEncoder:
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text."""
-        ids: list[int] = self._numbers.take(self.encode_array(text)).tolist()
-        return ids
-
-    def encode_array(self, text: str) -> Ids:
-        """The ids of one text, uint32."""
         data = _utf8(text)
-        out = np.empty(len(data) + 2, np.uint32)
-        return out[: self._run(data, out, True)]
+        worker = self._borrow()
+        out = worker.out if len(data) <= _SHORT_TEXT else np.empty(len(data) + 2, np.uint32)
+        number = self._run(worker, data, out, True)
+        ids: list[int] = self._numbers.take(out[:number]).tolist()
+        self._free.append(worker)
+        return ids
 
     def count(self, text: str) -> int:
         """How many ids a text has."""
-        return self._run(_utf8(text), _NO_IDS, False)
+        worker = self._borrow()
+        number = self._run(worker, _utf8(text), _NO_IDS, False)
+        self._free.append(worker)
+        return number
 
-    def _run(self, data: bytes, out: Ids, writing: bool) -> int:
-        ends = np.array([len(data)])
-        met = self._borrow(len(data))
+    def _run(self, worker: _Worker, data: bytes, out: Ids, writing: bool) -> int:
+        ends = worker.ends
+        ends[0] = len(data)
         number: int = encode_documents(
             np.frombuffer(data + _ZEROS, np.uint8),
             _BEGIN,
@@ -382,10 +385,8 @@ class FastEncoder:
             out,
             writing,
             ends,  # the length is written when the end has been read
-            *self._tables,
-            *met,
+            *worker.arrays_for(len(data)),
         )
-        self._give_back(met)
         return number
 
     def encode_batch(self, texts: Sequence[str], num_threads: int | None = None) -> TokenBatch:
@@ -431,7 +432,7 @@ class FastEncoder:
         """The number of ids of each document, and their ids."""
         lengths = np.zeros(len(documents), np.int64)
         out = np.empty(len(documents.buffer), np.uint32) if writing else _NO_IDS
-        met = self._borrow(documents.longest)
+        worker = self._borrow()
         number = encode_documents(
             documents.buffer,
             documents.begins,
@@ -441,10 +442,9 @@ class FastEncoder:
             out,
             writing,
             lengths,
-            *self._tables,
-            *met,
+            *worker.arrays_for(documents.longest),
         )
-        self._give_back(met)
+        self._free.append(worker)
         return lengths, out[:number]
 
     def forget(self) -> None:
@@ -456,21 +456,34 @@ class FastEncoder:
         # The smallest power of two, so that tokenizers seldom need tables of their own.
         return _python_numbers((self._num_tokens - 1).bit_length())
 
-    def _borrow(self, longest: int) -> Met:
-        """A table that no other thread uses, with scratch for a document of so many bytes."""
+    def _borrow(self) -> _Worker:
+        """One that no other thread uses. Whoever is done appends it to `_free`; not after an
+        exception, when a slot may be half written. (Lists pop and append in one step.)"""
         try:
-            met = self._free.pop()
+            return self._free.pop()
         except IndexError:
-            met = _make_met()
-        if 2 * longest > len(met.scratch):
-            met = met._replace(scratch=np.empty(2 * longest, np.int64))
-        return met
+            return _Worker(self._tables)
 
-    def _give_back(self, met: Met) -> None:
-        """Let the next call have the table; not after an exception, when it may be half written."""
-        if len(met.scratch) > _SCRATCH:
-            met = met._replace(scratch=np.empty(_SCRATCH, np.int64))
-        self._free.append(met)
+
+class _Worker:
+    """What one call needs for itself.
+
+    Attributes:
+        ends: of a single document.
+        out: for the ids of a short one.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        met = _make_met()
+        self.ends = np.zeros(1, np.int64)
+        self.out = np.empty(_SHORT_TEXT + 2, np.uint32)
+        self._arrays: tuple[Any, ...] = (*tables, *met)  # the last one is the scratch
+
+    def arrays_for(self, longest: int) -> tuple[Any, ...]:
+        """The last arguments of `encode_documents`, for documents of up to so many bytes."""
+        if longest <= _SHORT_TEXT:
+            return self._arrays
+        return (*self._arrays[:-1], np.empty(2 * longest, np.int64))
 
 
 @cache
@@ -505,7 +518,7 @@ def _make_met() -> Met:
         firsts=np.empty(_CHUNK + 2 * WINDOW, np.uint64),
         seconds=np.empty(_CHUNK + 2 * WINDOW, np.uint64),
         places=np.empty(_CHUNK + 2 * WINDOW, np.int64),
-        scratch=np.empty(_SCRATCH, np.int64),
+        scratch=np.empty(2 * _SHORT_TEXT, np.int64),
     )
 
 
