@@ -40,11 +40,13 @@ _ID_BITS = np.uint64(20)
 _RANK_BITS = np.uint64(24)
 _RANK_MASK = np.uint64((1 << 24) - 1)
 _NO_RANK = 1 << 24
-# Before the table of merges stands a filter (Bloom 1970), a bit for each hash: most pairs of
-# neighbours are no merge, and 128 KiB stay closer to the processor than the table does.
+# Before each of the two tables stands a filter (Bloom 1970), a bit for each hash: most pairs of
+# neighbours are no merge, most new words no token, and 128 KiB stay closer to the processor than
+# the tables do.
 _FILTER = 1 << 14
 _FILTER_WORD = np.uint64(64 - 14)
 _FILTER_BIT = np.uint64(64 - 14 - 6)
+_TOKEN_SHIFT = np.uint64(20)
 MAX_TOKENS = 1 << 20
 MAX_MERGES = 1 << 24
 
@@ -62,8 +64,8 @@ class Tables(NamedTuple):
     """A vocabulary and its merges.
 
     Attributes:
-        tokens: hash table of the tokens that a whole pre-token becomes without merging: two words
-            of key (see `memory.py`), the id, and one that is not used.
+        tokens: a filter, then a hash table of the tokens that a whole pre-token becomes without
+            merging: two words of key (see `memory.py`), the id, and one that is not used.
         data, starts: token i is `data[starts[i]:starts[i + 1]]`; no bytes if it is no plain token.
         byte_ids: the id of each byte.
         byte_ranks: the rank of each pair of bytes, uint32 (65536,): where merging begins.
@@ -91,7 +93,7 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
     byte_ranks = np.empty(1 << 16, np.uint32)
     scratch = np.empty(2 * int(lengths.max()), np.int64)
     # At most half full. The table of all tokens serves to find the merges of rank files, too.
-    table = np.zeros(_SLOT << max(10, (2 * len(tokens)).bit_length()), np.uint64)
+    table = np.zeros(_FILTER + (_SLOT << max(10, (2 * len(tokens)).bit_length())), np.uint64)
     everything = np.flatnonzero(lengths > 0)
     if vocabulary.has_explicit_merges:
         pairs = np.array(list(vocabulary.pair_ranks), np.int64).reshape(-1, 2)
@@ -129,18 +131,26 @@ def _merge_table(lefts: Ints, rights: Ints, ranks: Ints) -> Words:
     return table
 
 
+@inlined
+def _filter_bit(mixed: Word) -> Word:
+    """The place of a hash's bit in its word of a filter."""
+    return (mixed >> _FILTER_BIT) & np.uint64(63)
+
+
 @part
 def _insert_token(data: Bytes, at: Int, length: Int, token: Int, table: Words) -> None:
     """Put a token into the table of the vocabulary, if its bytes are not there yet."""
-    mask = len(table) - 1
+    mask = len(table) - _FILTER - 1
     if length < SHORT:
         first = first_key(data, at, length)
         second = second_key(data, at, length)
     else:
         first, second = long_keys(data, at, length)
-    slot = to_int(hash_keys(first, second) >> np.uint64(20)) * _SLOT & mask
-    while table[slot + 1] != np.uint64(0):
-        slot = (slot + _SLOT) & mask
+    mixed = hash_keys(first, second)
+    table[to_int(mixed >> _FILTER_WORD)] |= _ONE << _filter_bit(mixed)
+    slot = _FILTER + (to_int(mixed >> _TOKEN_SHIFT) * _SLOT & mask)
+    while table[slot + 1] != _ZERO:
+        slot = _FILTER + ((slot - _FILTER + _SLOT) & mask)
     table[slot] = first
     table[slot + 1] = second
     table[slot + 2] = np.uint64(token)
@@ -158,8 +168,11 @@ def find_token(
     starts: Ints,
 ) -> Int:
     """The id of the token that is `buffer[at:at + length]`, or -1."""
-    mask = len(table) - 1
-    slot = to_int(hash_keys(first, second) >> np.uint64(20)) * _SLOT & mask
+    mixed = hash_keys(first, second)
+    if (item_at(table, to_int(mixed >> _FILTER_WORD)) >> _filter_bit(mixed)) & _ONE == _ZERO:
+        return -1
+    mask = len(table) - _FILTER - 1
+    slot = _FILTER + (to_int(mixed >> _TOKEN_SHIFT) * _SLOT & mask)
     while True:
         if item_at(table, slot) == first and item_at(table, slot + 1) == second:
             token = to_int(item_at(table, slot + 2))
@@ -168,9 +181,9 @@ def find_token(
                 and same_bytes(buffer, at, data, starts[token], length)
             ):
                 return token
-        elif item_at(table, slot + 1) == np.uint64(0):
+        elif item_at(table, slot + 1) == _ZERO:
             return -1
-        slot = (slot + _SLOT) & mask
+        slot = _FILTER + ((slot - _FILTER + _SLOT) & mask)
 
 
 @kernel
@@ -231,12 +244,6 @@ def insert_merges(lefts: Ints, rights: Ints, ranks: Ints, merges: Words) -> None
         entry = pair << _RANK_BITS | np.uint64(ranks[number])
         if entry < merges[slot]:  # of two merges of one pair, the one that comes first
             merges[slot] = entry
-
-
-@inlined
-def _filter_bit(mixed: Word) -> Word:
-    """The place of a pair's bit in its word of the filter."""
-    return (mixed >> _FILTER_BIT) & np.uint64(63)
 
 
 @inlined
