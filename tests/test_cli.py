@@ -34,16 +34,16 @@ class Shell:
         self.folder = folder
         self.environment = {**os.environ, "TOOLKIT_HOME": str(home), "TOOLKIT_CORPORA": ""}
 
-    def popen(self, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    def popen(self, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "toolkit", *arguments]
-        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **options,
+            stdin=stdin,
         )
 
     def run(
@@ -197,6 +197,8 @@ def test_corpora_tokenize_writes_token_files_and_their_tokenizer(shell: Shell) -
     assert reply["train_tokens"] == dataset.num_tokens("train")
     assert reply["num_bytes"] == len(TEXT)
     assert "bytes per token" in shell.run(*options).stdout
+    refused = shell.run(*options, "--shard-tokens", "0", code=2)
+    assert "shard_tokens 0 must be at least 1" in refused.stderr
     assert len(toolkit.TokenDataset.open(shell.folder / "tokens").shards("train")) == 1
 
 

@@ -653,7 +653,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         return 130
     if isinstance(error, typer.BadParameter.__mro__[2]):  # click's family of usage errors
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]  # no name to give
         console.print_error(f"{message.rstrip('.')}. See: toolkit --help")
         return 2
     console.print_error(

@@ -399,7 +399,7 @@ def tokenize_corpus(
         tokenizer,
         out,
         held_out=held_out,
-        shard_tokens=shard_tokens or SHARD_TOKENS,
+        shard_tokens=SHARD_TOKENS if shard_tokens is None else shard_tokens,
         on_progress=lambda done, total: report("tokens", done, total),
     )
     seconds = time.perf_counter() - began

@@ -56,7 +56,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 return
             start = 0
             if asked and server.ranges:
-                start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])  # type: ignore[index]
+                match = re.fullmatch(r"bytes=(\d+)-", asked)
+                assert match is not None, asked
+                start = int(match[1])
                 if start >= len(server.data):
                     self.send_error(416)
                     return

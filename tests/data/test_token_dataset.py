@@ -267,16 +267,16 @@ def test_a_folder_that_appears_meanwhile_is_used_and_not_deleted(
     folder = TokenDataset.cached(corpus, tokenizer, tmp_path / "c").folder
     assert folder is not None
     folder.rename(tmp_path / "winner")
-    opened = TokenDataset.open.__func__  # type: ignore[attr-defined]
+    really_open = TokenDataset.open
 
-    def open_while_the_winner_renames(cls: type[TokenDataset], path: Path) -> TokenDataset:
+    def open_while_the_winner_renames(path: Path) -> TokenDataset:
         try:
-            return opened(cls, path)  # type: ignore[no-any-return]
+            return really_open(path)
         finally:
             if not folder.exists():
                 (tmp_path / "winner").rename(folder)
 
-    monkeypatch.setattr(TokenDataset, "open", classmethod(open_while_the_winner_renames))
+    monkeypatch.setattr(TokenDataset, "open", open_while_the_winner_renames)
     tokenizer.calls = 0
     dataset = TokenDataset.cached(corpus, tokenizer, tmp_path / "c")
     assert tokenizer.calls == 0

@@ -421,15 +421,15 @@ def test_more_wrong_options(letters: Generator) -> None:
     with pytest.raises(UnknownNameError, match=r"No strategy 'greddy'\. Did you mean 'greedy'"):
         letters.generate("a", strategy="greddy")
     with pytest.raises(UsageError, match="does not take --topk"):
-        letters.generate("a", topk=5)  # type: ignore[call-arg]
+        letters.generate("a", topk=5)  # type: ignore[call-arg]  # wrong on purpose
     with pytest.raises(UsageError, match="sampler must be a Sampler"):
-        letters.generate("a", sampler=TopK(5))  # type: ignore[arg-type]
+        letters.generate("a", sampler=TopK(5))  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(UsageError, match="--stop '' must be"):
         letters.generate("a", stop=["b", ""])
     with pytest.raises(UsageError, match="--num-samples 0 must be at least 1"):
         letters.generate_samples("a", 0)
     with pytest.raises(UsageError, match="A prompt must be text, not list"):
-        letters.generate([1, 2])  # type: ignore[arg-type]
+        letters.generate([1, 2])  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_ids_that_cannot_be(letters: Generator) -> None:
@@ -440,7 +440,7 @@ def test_ids_that_cannot_be(letters: Generator) -> None:
         letters.generate_ids([])
     for wrong in ([0.5], "ab", [[1, 2]], torch.zeros(1, 3, dtype=torch.long)):
         with pytest.raises(UsageError, match="generate_ids needs whole numbers"):
-            letters.generate_ids(wrong)  # type: ignore[arg-type]
+            letters.generate_ids(wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
 # -- devices -----------------------------------------------------------------------------------

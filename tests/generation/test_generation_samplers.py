@@ -313,7 +313,7 @@ def test_as_many_generators_as_rows() -> None:
 )
 def test_a_value_that_cannot_be(kind: type[LogitsProcessor], value: object, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        kind(value)  # type: ignore[call-arg]
+        kind(value)  # type: ignore[call-arg]  # the base class takes none
     assert str(caught.value) == message
 
 

@@ -162,7 +162,9 @@ def test_parts_that_no_layout_has_have_no_hugging_face_form() -> None:
 
 def test_transformers_generates_from_our_weights() -> None:
     ours = create_model("gpt", 61, size="nano", block_size=24, n_kv_head=1, seed=3).eval()
-    config = transformers.Qwen3Config(**hf_config(ours.config))  # type: ignore[arg-type]
+    described = hf_config(ours.config)
+    assert described is not None
+    config = transformers.Qwen3Config(**described)
     model = transformers.Qwen3ForCausalLM(config).eval()
     model.load_state_dict(to_hf_state_dict(ours), strict=False)
     ids = torch.tensor([[5, 9]])

@@ -122,9 +122,9 @@ def test_wrong_allowed_special_is_named(tokenizer: BPETokenizer) -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean '<\|endoftext\|>'"):
         tokenizer.encode("x", allowed_special={"<|endoftxt|>"})
     with pytest.raises(UsageError, match="must be a set"):
-        tokenizer.encode("x", allowed_special="all")  # type: ignore[arg-type]
+        tokenizer.encode("x", allowed_special="all")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(UsageError, match="must be a set"):
-        tokenizer.encode("x", allowed_special=[])  # type: ignore[arg-type]
+        tokenizer.encode("x", allowed_special=[])  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_surrogates_become_what_tiktoken_makes_of_them(tokenizer: BPETokenizer) -> None:

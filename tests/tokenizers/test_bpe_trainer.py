@@ -153,7 +153,7 @@ def test_wrong_options_are_refused() -> None:
     with pytest.raises(UsageError, match="put a single one into a list"):
         count_pretokens("one text")
     with pytest.raises(UsageError, match="Document 1 is bytes, not str"):
-        count_pretokens(["text", b"bytes"])  # type: ignore[list-item]
+        count_pretokens(["text", b"bytes"])  # type: ignore[list-item]  # wrong on purpose
     with pytest.raises(UsageError, match="min_frequency -1"):
         MergeTrainer({}, min_frequency=-1)
     with pytest.raises(UsageError, match="max_token_length 0"):

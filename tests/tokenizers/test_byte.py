@@ -53,7 +53,7 @@ def test_what_is_wrong_is_named() -> None:
     with pytest.raises(UsageError, match="this tokenizer has none"):
         ByteTokenizer().encode("x", allowed_special={"<|end|>"})
     with pytest.raises(UsageError, match="must be a set of names, not str 'all'"):
-        tokenizer.encode("x", allowed_special="all")  # type: ignore[arg-type]
+        tokenizer.encode("x", allowed_special="all")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(UsageError, match="given twice"):
         ByteTokenizer(["<s>", "<s>"])
     with pytest.raises(UsageError, match="at least 1 character"):

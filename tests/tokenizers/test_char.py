@@ -123,7 +123,7 @@ def test_one_text_instead_of_several_or_bytes() -> None:
     with pytest.raises(UsageError, match="put a single one into a list"):
         CharTokenizer.train("abba")
     with pytest.raises(UsageError, match="Document 1 is bytes"):
-        CharTokenizer.train(["abba", b"abba"])  # type: ignore[list-item]
+        CharTokenizer.train(["abba", b"abba"])  # type: ignore[list-item]  # wrong on purpose
 
 
 def test_alphabets_that_cannot_be() -> None:

@@ -136,7 +136,7 @@ class SecretUnk(CharTokenizer):
 
 class TokensAsText(CharTokenizer):
     def token_bytes(self, token_id: int) -> bytes:
-        return super().token_bytes(token_id).decode()  # type: ignore[return-value]
+        return super().token_bytes(token_id).decode()  # type: ignore[return-value]  # wrong on purpose
 
 
 class AnyId(CharTokenizer):
@@ -148,7 +148,7 @@ class AnyId(CharTokenizer):
 
 class ArrayOfIds(CharTokenizer):
     def encode(self, text: str, *, allowed_special: Set[str] = frozenset()) -> list[int]:
-        return np.asarray(super().encode(text))  # type: ignore[return-value]
+        return np.asarray(super().encode(text))  # type: ignore[return-value]  # wrong on purpose
 
 
 class NumPyIds(CharTokenizer):
@@ -212,7 +212,7 @@ class OtherInTwoThreads(CharTokenizer):
 class WideBatches(CharTokenizer):
     def encode_batch(self, texts: Sequence[str], *, num_threads: int | None = None) -> TokenBatch:
         batch = super().encode_batch(texts)
-        return TokenBatch(batch.ids.astype(np.int64), batch.offsets)  # type: ignore[arg-type]
+        return TokenBatch(batch.ids.astype(np.int64), batch.offsets)
 
 
 class EagerSpecials(ByteTokenizer):
@@ -383,7 +383,7 @@ class ClaimsAllText(CharTokenizer):
     """Claims that every text has tokens."""
 
     closed_vocabulary = False
-    count_unknown = None  # type: ignore[assignment]
+    count_unknown = None  # type: ignore[assignment]  # wrong on purpose
 
 
 def test_a_wrong_claim_about_the_vocabulary_is_caught() -> None:

@@ -169,7 +169,7 @@ def recounted(
         for word, symbols in text.items():
             for symbol in symbols:
                 counts[symbol] += words[word]
-            next_count += words[word] * list(pairwise(symbols)).count(pair)  # type: ignore[arg-type]
+            next_count += words[word] * sum(p == pair for p in pairwise(symbols))
         yield len(counts), counts.total(), next_count
         if pair is None:
             return

@@ -181,7 +181,7 @@ class Trainer:
                     loss = self.model(x, y).loss
                 assert loss is not None
                 loss = loss / config.grad_accumulation
-                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
                 total += loss.detach()
         self._scaler.unscale_(self.optimizer)
         limit = config.grad_clip or math.inf

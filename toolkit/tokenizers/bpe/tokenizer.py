@@ -263,11 +263,9 @@ class BPETokenizer(Tokenizer):
         """The compiled encoder; None where this vocabulary or pattern is not for it."""
         if not can_compile():
             return None
-        from toolkit.tokenizers.bpe.fast.encoding import FastEncoder
+        from toolkit.tokenizers.bpe.fast.encoding import make_encoder
 
-        if not FastEncoder.can_encode(self._vocabulary, self._pattern):
-            return None
-        return FastEncoder(self._vocabulary, self._pattern)
+        return make_encoder(self._vocabulary, self._pattern)
 
     def _encoder_for(self, num_chars: int) -> Encoder | FastEncoder:
         """The encoder that suits: what is compiled has to be loaded, which takes a second, so the
@@ -337,8 +335,9 @@ class BPETokenizer(Tokenizer):
 
     @cached_property
     def _decoder(self) -> Decoder:
-        from toolkit.tokenizers.bpe.fast.decoding import Decoder
+        from toolkit.tokenizers.bpe.fast.decoding import Decoder, prepare_decoding
 
+        prepare_decoding()
         return Decoder([self._bytes[token_id] for token_id in range(self._vocab_size)])
 
     # -- other formats --------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from toolkit.tokenizers.bpe.fast.memory import (
     put,
     trailing_zeros,
 )
-from toolkit.tokenizers.bpe.fast.scanners import GPT2, NONE, O200K, pretoken_end
+from toolkit.tokenizers.bpe.fast.scanners import GPT2, NONE, O200K, contraction_end, pretoken_end
 
 WINDOW = 64
 _ONE = np.uint64(1)
@@ -51,25 +51,8 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @part
-def _contraction_length(buffer: Bytes, at: Int, fold: bool) -> Int:
-    """How long 's, 't, 're, 've, 'm, 'll or 'd at the apostrophe `at` is; 0 for none of them."""
-    first = byte_at(buffer, at + 1)
-    second = byte_at(buffer, at + 2)
-    if fold:
-        first |= 0x20
-        second |= 0x20
-    if first == 115 or first == 116 or first == 109 or first == 100:  # s t m d
-        return 2
-    if (first == 114 or first == 118) and second == 101:  # re ve
-        return 3
-    if first == 108 and second == 108:  # ll
-        return 3
-    return 0
-
-
-@part
 def _with_contractions(
-    buffer: Bytes, at: Int, starts: Word, letters: Word, apostrophes: Word, which: Int
+    buffer: Bytes, at: Int, end: Int, starts: Word, letters: Word, apostrophes: Word, which: Int
 ) -> Word:
     """`starts`, with the contractions in it cut out.
 
@@ -80,7 +63,7 @@ def _with_contractions(
     while apostrophes:
         place = trailing_zeros(apostrophes)
         apostrophes &= apostrophes - _ONE
-        length = _contraction_length(buffer, at + place, which != GPT2)
+        length = contraction_end(buffer, at + place, end, which) - (at + place)
         if length == 0 or (which == O200K and place == after_last):
             continue
         inside = ((_ONE << np.uint64(length)) - _ONE) << np.uint64(place)
@@ -157,7 +140,7 @@ def _window_starts(buffer: Bytes, at: Int, end: Int, which: Int) -> Word:
             if slashes:
                 known = min(known, trailing_zeros(slashes))
     if contracted:
-        starts = _with_contractions(buffer, at, starts, letters, contracted, which)
+        starts = _with_contractions(buffer, at, end, starts, letters, contracted, which)
 
     # Not sure yet: what begins inside a run of whitespace that reaches the end, and whatever a
     # contraction that crosses the end would change.

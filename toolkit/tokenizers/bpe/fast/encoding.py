@@ -61,7 +61,7 @@ from toolkit.tokenizers.bpe.fast.tables import (
     splits_of_tokens,
 )
 from toolkit.tokenizers.bpe.fast.unicode_classes import character_classes
-from toolkit.tokenizers.bpe.patterns import SplitPattern, well_formed
+from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, well_formed
 from toolkit.tokenizers.bpe.vocabulary import Vocabulary
 
 _HALF = np.uint64(32)
@@ -336,25 +336,11 @@ class FastEncoder:
     """
 
     def __init__(self, vocabulary: Vocabulary, pattern: SplitPattern) -> None:
-        """Build the tables; `can_encode` says of what they can be built."""
-        prepare_encoding()
-        if not vocabulary.has_explicit_merges:
-            prepare_ranks()
+        """Build the tables; `make_encoder` knows of what they can be built."""
         self._which = SCANNERS[pattern.name]
         self._tables = make_tables(vocabulary)
-        self._num_tokens = len(vocabulary.tokens)
         self._classes = character_classes()
         self._free: list[_Worker] = []
-
-    @staticmethod
-    def can_encode(vocabulary: Vocabulary, pattern: SplitPattern) -> bool:
-        """Whether there is compiled code for a pattern and room for a vocabulary."""
-        return (
-            COMPILED
-            and pattern.name in SCANNERS
-            and len(vocabulary.tokens) <= MAX_TOKENS
-            and len(vocabulary.merged_ids) < MAX_MERGES
-        )
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text."""
@@ -447,14 +433,11 @@ class FastEncoder:
         self._free.append(worker)
         return lengths, out[:number]
 
-    def forget(self) -> None:
-        """Drop what was met: the next text is encoded as by a new encoder (for measurements)."""
-        self._free.clear()
-
     @cached_property
     def _numbers(self) -> npt.NDArray[Any]:
         # The smallest power of two, so that tokenizers seldom need tables of their own.
-        return _python_numbers((self._num_tokens - 1).bit_length())
+        num_tokens = len(self._tables.starts) - 1
+        return _python_numbers((num_tokens - 1).bit_length())
 
     def _borrow(self) -> _Worker:
         """One that no other thread uses. Whoever is done appends it to `_free`; not after an
@@ -463,6 +446,21 @@ class FastEncoder:
             return self._free.pop()
         except IndexError:
             return _Worker(self._tables)
+
+
+def make_encoder(vocabulary: Vocabulary, pattern: SplitPattern) -> FastEncoder | None:
+    """The compiled encoder; None where there is none for a pattern, or no room for a vocabulary."""
+    if (
+        not COMPILED
+        or pattern.name not in SCANNERS
+        or len(vocabulary.tokens) > MAX_TOKENS
+        or len(vocabulary.merged_ids) >= MAX_MERGES
+    ):
+        return None
+    prepare_encoding()
+    if not vocabulary.has_explicit_merges:
+        prepare_ranks()
+    return FastEncoder(vocabulary, pattern)
 
 
 class _Worker:
@@ -534,12 +532,7 @@ def prepare_encoding() -> None:
 
     def run() -> None:
         tokens = [bytes([byte]) for byte in range(256)]
-        encoder = FastEncoder.__new__(FastEncoder)
-        encoder._which = SCANNERS["gpt2"]
-        encoder._tables = make_tables(Vocabulary([*tokens, b"he"], [(104, 101)]))
-        encoder._num_tokens = 257
-        encoder._classes = character_classes()
-        encoder._free = []
+        encoder = FastEncoder(Vocabulary([*tokens, b"he"], [(104, 101)]), split_pattern("gpt2"))
         encoder.encode_batch(["the end\n" * 20, "é" * 100])
 
     prepare("encoding", [encode_documents, insert_merges], run)

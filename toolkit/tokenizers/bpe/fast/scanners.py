@@ -134,7 +134,7 @@ def _whitespace_end(buffer: Bytes, at: Int, end: Int, classes: Bytes, which: Int
 
 
 @part
-def _contraction_end(buffer: Bytes, at: Int, end: Int, which: Int) -> Int:
+def contraction_end(buffer: Bytes, at: Int, end: Int, which: Int) -> Int:
     """The end of 's, 't, 're, 've, 'm, 'll or 'd at `at`; `at` where there is none.
 
     But for "gpt2" in either case; the long s (U+017F) is then an s.
@@ -161,7 +161,7 @@ def _contraction_end(buffer: Bytes, at: Int, end: Int, which: Int) -> Int:
 @part
 def _gpt2_end(buffer: Bytes, at: Int, end: Int, classes: Bytes, which: Int) -> Int:
     """One pre-token of "gpt2"."""
-    stop = _contraction_end(buffer, at, end, which)
+    stop = contraction_end(buffer, at, end, which)
     if stop > at:
         return stop
     start = at + 1 if byte_at(buffer, at) == 32 and at + 1 < end else at
@@ -180,7 +180,7 @@ def _gpt2_end(buffer: Bytes, at: Int, end: Int, classes: Bytes, which: Int) -> I
 @part
 def _cl100k_end(buffer: Bytes, at: Int, end: Int, classes: Bytes, which: Int) -> Int:
     """One pre-token of "cl100k"."""
-    stop = _contraction_end(buffer, at, end, which)
+    stop = contraction_end(buffer, at, end, which)
     if stop > at:
         return stop
     character = character_at(buffer, at, classes)
@@ -253,7 +253,7 @@ def _o200k_end(buffer: Bytes, at: Int, end: Int, classes: Bytes, which: Int) -> 
             if stop < 0:
                 stop = candidate
     if stop >= 0:
-        return _contraction_end(buffer, stop, end, which)
+        return contraction_end(buffer, stop, end, which)
     if kind == NUMBER:
         return _numbers_end(buffer, after, end, classes, which)
     start = after if byte_at(buffer, at) == 32 else at
