@@ -354,5 +354,5 @@ def test_a_buffer_holds_documents_apart() -> None:
         for begin, end in zip(documents.begins, documents.ends, strict=True)
     ]
     assert parts == [b"ab", b"", "é😀\ufffd".encode()]
-    assert documents.num_bytes == 2 + 2 + 4 + 3
+    assert (len(documents), documents.longest) == (3, 9)  # é, 😀 and U+FFFD: 2 + 4 + 3
     assert np.all(documents.buffer[-64:] == 0)

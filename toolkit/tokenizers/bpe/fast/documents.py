@@ -45,11 +45,6 @@ class DocumentBuffer:
         return len(self.ends)
 
     @property
-    def num_bytes(self) -> int:
-        """The length of all texts together."""
-        return int((self.ends - self.begins).sum())
-
-    @property
     def longest(self) -> int:
         """The length of the longest text."""
         return int((self.ends - self.begins).max(initial=0))
