@@ -42,7 +42,7 @@ from toolkit.run import (
     new_run_folder,
 )
 from toolkit.tokenizers import Tokenizer, load_tokenizer
-from toolkit.tokenizers.registry import class_of_spec, needs_corpus
+from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 from toolkit.tokenizers.special import END_OF_TEXT
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
 
@@ -339,9 +339,10 @@ def make_tokenizer(
     if kind is None or not needs_corpus(spec):
         return load_tokenizer(spec, **options)
     texts = corpus if kind.closed_vocabulary or not held_out else corpus.split(held_out)[0]
-    if kind.name == "bpe" and corpus.num_documents > 1:
+    taken = option_names(spec) or set()
+    if "special_tokens" in taken and corpus.num_documents > 1:
         options.setdefault("special_tokens", (END_OF_TEXT,))
-    if kind.name == "bpe" and on_progress is not None:
+    if "on_progress" in taken and on_progress is not None:
         options["on_progress"] = on_progress
     return load_tokenizer(spec, texts, **options)
 

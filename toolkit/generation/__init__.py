@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from toolkit.generation.strategies import Strategy as Strategy
     from toolkit.generation.strategies import available_strategies as available_strategies
     from toolkit.generation.streaming import StopScanner as StopScanner
-    from toolkit.generation.streaming import StreamDecoder as StreamDecoder
 
 _HOME = {
     "generator": ("Completion", "Generator", "SamplingOptions"),
@@ -44,7 +43,7 @@ _HOME = {
     ),
     "seeds": ("fresh_seed", "sample_seed"),
     "strategies": ("STRATEGIES", "Step", "Strategy", "available_strategies"),
-    "streaming": ("StopScanner", "StreamDecoder"),
+    "streaming": ("StopScanner",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

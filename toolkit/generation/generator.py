@@ -18,7 +18,7 @@ from toolkit.errors import UsageError, VocabularyError
 from toolkit.generation.decoding import Continuations
 from toolkit.generation.samplers import Sampler, make_sampler
 from toolkit.generation.seeds import fresh_seed, sample_seed, seeded_generator
-from toolkit.generation.streaming import StopScanner, StreamDecoder
+from toolkit.generation.streaming import StopScanner
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
@@ -324,7 +324,7 @@ class _Sample:
         self._end = end
         self._ids: list[int] = []
         self._pieces: list[str] = []
-        self._decoder = StreamDecoder(tokenizer)
+        self._decoder = tokenizer.stream_decoder()
         self._scanner = StopScanner(stop)
 
     def add(self, token_id: int) -> str:

@@ -1,44 +1,14 @@
-"""From ids to text while the ids come, never showing half a character or half a stop string.
+"""Text that is shown while it comes, and never half a stop string of it.
 
-A token of a byte-level vocabulary may end inside a character: "é" is the two bytes c3 a9, an emoji
-four, and each may be a token of its own. And a stop string may come in several tokens: text that
-could be its beginning is held back until the next piece decides.
+A stop string may come in several tokens: text that could be its beginning is held back until the
+next piece decides. (That no half character is shown is up to the tokenizer's `stream_decoder`.)
 """
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 
 from toolkit.errors import UsageError
-from toolkit.tokenizers import Tokenizer
-
-
-class StreamDecoder:
-    """Ids one at a time to pieces of text; joined, the pieces are `tokenizer.decode` of all ids.
-
-    >>> from toolkit.tokenizers import ByteTokenizer
-    >>> decoder = StreamDecoder(ByteTokenizer())
-    >>> [decoder.push(byte) for byte in "né".encode()], decoder.finish()
-    (['n', '', 'é'], '')
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        # "replace", as `decode` does: bytes that are not UTF-8 become U+FFFD.
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token_id: int) -> str:
-        """The text that is complete with this id; "" while a character is not.
-
-        Raises:
-            VocabularyError: the tokenizer has no such id.
-        """
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
-
-    def finish(self) -> str:
-        """What is left at the end: U+FFFD for a character that was never completed."""
-        return self._decoder.decode(b"", final=True)
 
 
 class StopScanner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -20,9 +21,15 @@ import numpy.typing as npt
 from toolkit.errors import RunError, UsageError
 from toolkit.files import write_json
 from toolkit.tokenizers.json_lines import JSONPlaces
+from toolkit.tokenizers.streaming import (
+    ByteStreamDecoder,
+    RedecodingStreamDecoder,
+    StreamDecoder,
+)
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "toolkit.json"
+_SIZE = re.compile(r"([0-9]+)(k?)", re.IGNORECASE)
 
 
 class DamagedStateError(ValueError):
@@ -84,11 +91,14 @@ class Tokenizer(ABC):
         name: the registry name ("char", "bpe", …).
         closed_vocabulary: True if some text has no tokens (char, word): such a tokenizer has to
             see the whole text it will be used on. False if every text can be encoded (bytes).
+        joins_tokens: True if decoding is the bytes of the tokens in a row. False if it also adds
+            or drops spaces (between the words of WordPiece, at the start with SentencePiece).
         unk_id: the id of `<unk>`, or None where there is none.
     """
 
     name: ClassVar[str]
-    closed_vocabulary: ClassVar[bool] = False
+    closed_vocabulary: bool = False
+    joins_tokens: bool = True
     unk_id: int | None = None
 
     @property
@@ -153,6 +163,14 @@ class Tokenizer(ABC):
             return [self.decode(documents[index]) for index in range(len(documents))]
         return [self.decode(ids) for ids in documents]
 
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for ids that come one by one, which never shows half a character.
+
+        Its pieces joined are `decode` of all the ids.
+        """
+        kind = ByteStreamDecoder if self.joins_tokens else RedecodingStreamDecoder
+        return kind(self)
+
     @classmethod
     def train(cls, texts: Iterable[str], **options: Any) -> Self:
         """A new tokenizer made for `texts`.
@@ -161,6 +179,15 @@ class Tokenizer(ABC):
             UsageError: this kind of tokenizer cannot be trained, or an option is wrong.
         """
         raise UsageError(f"The tokenizer '{cls.name}' comes ready-made; it is not trained.")
+
+    @classmethod
+    def options_of_spec(cls, argument: str) -> dict[str, Any]:
+        """The options of `train` that a spec `name:argument` stands for: a vocabulary size.
+
+        Raises:
+            UsageError: the argument is none.
+        """
+        return {"vocab_size": parse_size(cls.name, argument)}
 
     # -- saving and loading -------------------------------------------------------------------
 
@@ -222,6 +249,21 @@ class Tokenizer(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} vocab_size={self.vocab_size}>"
+
+
+def parse_size(name: str, text: str) -> int:
+    """A vocabulary size as specs write it: 4096, or 4k for 4 times 1024.
+
+    Raises:
+        UsageError: it is none; the message gives `name` as an example.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"'{name}:{text}': {text!r} is not a vocabulary size. Write for example {name}:4096 or "
+            f"{name}:4k."
+        )
+    return int(match[1]) * (1024 if match[2] else 1)
 
 
 def read_description(path: Path) -> dict[str, Any]:

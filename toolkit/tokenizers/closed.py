@@ -152,13 +152,17 @@ class ClosedVocabularyTokenizer(Tokenizer):
         if missing.any():
             if self.unk_id is None:
                 piece, position = self.locate(text, int(missing.argmax()))
-                raise VocabularyError(
-                    f"The {self.piece_kind} {_show(piece)} at position {start + position}{where} "
-                    f"is not in the vocabulary. Train the tokenizer on text that has it, or with "
-                    f"--unknown unk (from Python: unknown='unk')."
-                )
+                raise unknown_piece_error(self.piece_kind, piece, start + position, where)
             ids[missing] = self.unk_id
         return ids.astype(np.uint32)
+
+
+def unknown_piece_error(kind: str, piece: str, position: int, where: str = "") -> VocabularyError:
+    """The error for text outside a vocabulary: a `kind` of piece, at a position in a text."""
+    return VocabularyError(
+        f"The {kind} {_show(piece)} at position {position}{where} is not in the vocabulary. Train "
+        "the tokenizer on text that has it, or with --unknown unk (from Python: unknown='unk')."
+    )
 
 
 def require_policy(unknown: str) -> None:

@@ -2,28 +2,40 @@
 
 - `vocab_growth` replays the merges of a byte pair encoding over a text. With each merge the text
   gets shorter, but the number of different symbols in it does not just rise: a symbol that is
-  always merged away falls out of use, and late merges take away as many symbols as they bring.
-- `heaps_curve` counts different tokens against tokens read (Heaps 1978, "Information retrieval",
-  section 7.5): a word vocabulary never stops growing.
+  always merged away falls out of use, and late merges take away as many symbols as they bring. When
+  every word is a single symbol, no merge is left.
+- `suggest_vocab_size` finds the knee of that curve: where more tokens begin to give little.
+- `heaps_curve` and `zipf_curve` (`frequencies.py`) look at the tokens of any tokenizer, and
+  `compare_tokenizers` (`comparison.py`) at several tokenizers side by side.
 
-Left out: drawing and printing, which belong to the console. `stats.py` counts the tokens of a text
-under a finished vocabulary.
+Left out: drawing and printing, which belong to `reporting` and the console. `stats.py` counts the
+tokens of a text under a finished vocabulary.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from toolkit.errors import UsageError
 from toolkit.tokenizers.base import Tokenizer
 from toolkit.tokenizers.bpe.learning import count_words_of
 from toolkit.tokenizers.bpe.patterns import SplitPattern
+from toolkit.tokenizers.bpe.replay import BytesPair, count_merges
+
+# What users look for under the name of this module.
+from toolkit.tokenizers.frequencies import HeapsPoint as HeapsPoint
+from toolkit.tokenizers.frequencies import PowerLaw as PowerLaw
+from toolkit.tokenizers.frequencies import ZipfPoint as ZipfPoint
+from toolkit.tokenizers.frequencies import entropy as entropy
+from toolkit.tokenizers.frequencies import fit_heaps as fit_heaps
+from toolkit.tokenizers.frequencies import fit_zipf as fit_zipf
+from toolkit.tokenizers.frequencies import heaps_curve as heaps_curve
+from toolkit.tokenizers.frequencies import renyi_efficiency as renyi_efficiency
+from toolkit.tokenizers.frequencies import zipf_curve as zipf_curve
 
 
 @runtime_checkable
@@ -31,7 +43,7 @@ class HasMerges(Protocol):
     """A byte pair encoding: where it cuts a text, and what it merges, first to last."""
 
     @property
-    def merges(self) -> Sequence[tuple[bytes, bytes]]: ...
+    def merges(self) -> Sequence[BytesPair]: ...
 
     @property
     def pattern(self) -> SplitPattern: ...
@@ -43,7 +55,7 @@ class HasMerges(Protocol):
 # -- growth of a byte pair encoding -----------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GrowthRow:
     """A text after some of the merges.
 
@@ -62,7 +74,7 @@ class GrowthRow:
     symbols_in_use: int
     num_tokens: int
     bytes_per_token: float
-    next_pair: tuple[bytes, bytes] | None
+    next_pair: BytesPair | None
     next_count: int
 
 
@@ -72,11 +84,24 @@ class VocabGrowth:
 
     Attributes:
         num_bytes: the length of the text in bytes.
+        num_words: how many words (pre-tokens) the text is cut into before merging; no text has
+            fewer tokens than these.
+        distinct_words: how many of them differ.
+        peak: the row with the most symbols in use, the first of several, whether it is among
+            `rows` or not.
         rows: before the first merge, after every so many, and after the last.
     """
 
     num_bytes: int
+    num_words: int
+    distinct_words: int
+    peak: GrowthRow
     rows: list[GrowthRow]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every word is a single symbol at the end: nothing is left to merge."""
+        return self.rows[-1].num_tokens == self.num_words
 
 
 def vocab_growth(texts: Iterable[str], tokenizer: Tokenizer, *, every: int = 64) -> VocabGrowth:
@@ -106,7 +131,7 @@ def vocab_growth(texts: Iterable[str], tokenizer: Tokenizer, *, every: int = 64)
 
 def replay_merges(
     word_counts: Mapping[bytes, int],
-    merges: Sequence[tuple[bytes, bytes]],
+    merges: Sequence[BytesPair],
     *,
     every: int = 64,
     base_vocab_size: int = 256,
@@ -134,144 +159,116 @@ def replay_merges(
     num_bytes = sum(len(word) * count for word, count in word_counts.items())
     if num_bytes == 0:
         raise UsageError("There is no text to replay merges over.")
-    occurrences, replaced = _count_merges(word_counts, merges)
+    occurrences, replaced = count_merges(word_counts, merges)
 
     # A merge changes how often three symbols occur, and nothing else.
-    counts: Counter[bytes] = Counter()
-    for word, count in word_counts.items():
-        for symbol in _symbols(word):
-            counts[symbol] += count
+    counts = _byte_counts(word_counts)
     in_use = len(counts)
     num_tokens = num_bytes
-    rows = []
+    rows: list[GrowthRow] = []
+    peak: GrowthRow | None = None
     for done in range(len(merges) + 1):
         next_pair = merges[done] if done < len(merges) else None
-        if done % every == 0 or next_pair is None:
-            rows.append(
-                GrowthRow(
-                    merges=done,
-                    vocab_size=base_vocab_size + done,
-                    symbols_in_use=in_use,
-                    num_tokens=num_tokens,
-                    bytes_per_token=num_bytes / num_tokens,
-                    next_pair=next_pair,
-                    next_count=occurrences[done] if next_pair else 0,
-                )
+        shown = done % every == 0 or next_pair is None
+        if shown or peak is None or in_use > peak.symbols_in_use:
+            row = GrowthRow(
+                merges=done,
+                vocab_size=base_vocab_size + done,
+                symbols_in_use=in_use,
+                num_tokens=num_tokens,
+                bytes_per_token=num_bytes / num_tokens,
+                next_pair=next_pair,
+                next_count=occurrences[done] if next_pair else 0,
             )
+            if shown:
+                rows.append(row)
+            if peak is None or in_use > peak.symbols_in_use:
+                peak = row
         if next_pair is not None and replaced[done]:
             left, right = next_pair
             counts[left] -= replaced[done]
             counts[right] -= replaced[done]
-            counts[left + right] += replaced[done]
-            in_use += 1 - sum(counts[symbol] == 0 for symbol in {left, right})
+            in_use -= sum(counts[symbol] == 0 for symbol in {left, right})
+            made = left + right
+            in_use += counts.get(made, 0) == 0
+            counts[made] = counts.get(made, 0) + replaced[done]
             num_tokens -= replaced[done]
-    return VocabGrowth(num_bytes, rows)
+    assert peak is not None  # the first row is one
+    return VocabGrowth(
+        num_bytes=num_bytes,
+        num_words=sum(word_counts.values()),
+        distinct_words=len(word_counts),
+        peak=peak,
+        rows=rows,
+    )
 
 
-def _count_merges(
-    word_counts: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]]
-) -> tuple[list[int], list[int]]:
-    """For each merge, how often its pair occurs when its turn comes, and how many are replaced."""
-    ranks = {pair: rank for rank, pair in enumerate(merges)}
-    occurrences = [0] * len(merges)
-    replaced = [0] * len(merges)
-    for word, count in word_counts.items():
-        for rank, occurring, made in _replay_word(word, merges, ranks):
-            occurrences[rank] += occurring * count
-            replaced[rank] += made * count
-    return occurrences, replaced
+def _byte_counts(word_counts: Mapping[bytes, int]) -> dict[bytes, int]:
+    """How often each byte occurs."""
+    data = np.frombuffer(b"".join(word_counts), np.uint8)
+    lengths = np.fromiter(map(len, word_counts), np.int64, len(word_counts))
+    weights = np.repeat(np.fromiter(word_counts.values(), np.int64, len(word_counts)), lengths)
+    # In float64 the sums are exact up to 2^53.
+    totals = np.bincount(data, weights=weights, minlength=256).astype(np.int64)
+    return {bytes([byte]): int(totals[byte]) for byte in np.flatnonzero(totals).tolist()}
 
 
-def _replay_word(
-    word: bytes, merges: Sequence[tuple[bytes, bytes]], ranks: Mapping[tuple[bytes, bytes], int]
-) -> Iterator[tuple[int, int, int]]:
-    """The merges that happen in one word: (rank, occurrences of the pair, replacements made).
-
-    The symbols are a linked list, and `waiting` holds the places of each pair that has a rank, so
-    that a word may be as long as a whole text.
-    """
-    symbols = _symbols(word)  # b"" where a symbol was merged into the one before it
-    end = len(symbols)
-    following = list(range(1, end + 1))
-    preceding = list(range(-1, end - 1))
-    waiting: dict[int, list[int]] = {}
-    rank = -1
-
-    def pair_at(place: int) -> tuple[bytes, bytes] | None:
-        there = following[place]
-        return (symbols[place], symbols[there]) if there < end else None
-
-    def note(place: int) -> None:
-        pair = pair_at(place)
-        # A pair that comes about after its turn is not merged any more.
-        if pair is not None and ranks.get(pair, -1) > rank:
-            waiting.setdefault(ranks[pair], []).append(place)
-
-    for place in range(end - 1):
-        note(place)
-    while waiting:
-        rank = min(waiting)
-        pair = merges[rank]
-        # Some have lost their left or right symbol to another pair since they were noted.
-        places = sorted(place for place in waiting.pop(rank) if pair_at(place) == pair)
-        made = 0
-        for place in places:
-            if pair_at(place) != pair:
-                continue  # overlaps with the one before it, as in "aaa"
-            made += 1
-            there = following[place]
-            symbols[place] = pair[0] + pair[1]
-            symbols[there] = b""
-            following[place] = following[there]
-            if following[place] < end:
-                preceding[following[place]] = place
-                note(place)
-            if preceding[place] >= 0:
-                note(preceding[place])
-        yield rank, len(places), made
-
-
-def _symbols(word: bytes) -> list[bytes]:
-    return [word[i : i + 1] for i in range(len(word))]
-
-
-# -- growth of any vocabulary -----------------------------------------------------------------
+# -- how large a vocabulary -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class HeapsPoint:
-    """How many different tokens there are among the first `tokens_read`."""
+class VocabSuggestion:
+    """The knee of a compression curve: from there on, more tokens give little.
 
-    tokens_read: int
-    distinct: int
+    Attributes:
+        knee: the row at the knee.
+        last: the row at the end of the curve; the knee depends on how far it goes.
+        gain_share: what part of all that the merges gain in bytes per token is reached at the
+            knee, 0 to 1.
+        saved_before: by what share the text became shorter in the last doubling of the vocabulary
+            up to the knee, 0 to 1.
+        saved_after: and in the next doubling (or up to the end of the curve, if that comes first).
+        after_vocab_size: where that doubling ends.
+    """
+
+    knee: GrowthRow
+    last: GrowthRow
+    gain_share: float
+    saved_before: float
+    saved_after: float
+    after_vocab_size: int
 
 
-def heaps_curve(
-    ids: Sequence[int] | npt.NDArray[np.unsignedinteger], *, every: int | None = None
-) -> list[HeapsPoint]:
-    """Distinct tokens against tokens read, for the ids of a text in order.
+def suggest_vocab_size(growth: VocabGrowth) -> VocabSuggestion:
+    """The vocabulary size at the knee of the curve of bytes per token against vocabulary size.
+
+    The knee is where the curve is farthest above the straight line from its beginning to its end,
+    both axes scaled to 0 … 1 (Satopää et al. 2011, "Finding a 'kneedle' in a haystack").
 
     Args:
-        ids: the text.
-        every: tokens between two points; None doubles: after 1, 2, 4, … tokens. The last point is
-            the whole text either way.
-
-    >>> [(point.tokens_read, point.distinct) for point in heaps_curve([7, 7, 5, 7, 9])]
-    [(1, 1), (2, 1), (4, 2), (5, 3)]
+        growth: best with a row for every merge.
 
     Raises:
-        UsageError: `every` is below 1.
+        UsageError: a curve that does not rise, such as one of fewer than three rows.
     """
-    if every is not None and every < 1:
-        raise UsageError(f"every {every} must be at least 1")
-    array = np.asarray(ids)
-    total = len(array)
-    if every is None:
-        reads = [1 << power for power in range(total.bit_length()) if 1 << power < total]
-    else:
-        reads = list(range(every, total, every))
-    if total:
-        reads.append(total)
-    _, first_places = np.unique(array, return_index=True)
-    distinct = np.searchsorted(np.sort(first_places), reads, side="left")
-    return [HeapsPoint(n, int(d)) for n, d in zip(reads, distinct, strict=True)]
+    rows = growth.rows
+    sizes = np.array([row.vocab_size for row in rows], np.float64)
+    gains = np.array([row.bytes_per_token for row in rows])
+    if len(rows) < 3 or gains[-1] <= gains[0]:
+        raise UsageError(
+            "There is no knee to find: it takes at least two merges that shorten the text."
+        )
+    x = (sizes - sizes[0]) / (sizes[-1] - sizes[0])
+    y = (gains - gains[0]) / (gains[-1] - gains[0])
+    knee = int(np.argmax(y - x))
+    half = int(np.argmin(np.abs(sizes - sizes[knee] / 2)))
+    double = int(np.argmin(np.abs(sizes - sizes[knee] * 2)))
+    tokens = [row.num_tokens for row in rows]
+    return VocabSuggestion(
+        knee=rows[knee],
+        last=rows[-1],
+        gain_share=float(y[knee]),
+        saved_before=1 - tokens[knee] / tokens[half],
+        saved_after=1 - tokens[double] / tokens[knee],
+        after_vocab_size=rows[double].vocab_size,
+    )

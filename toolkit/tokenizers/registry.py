@@ -2,9 +2,11 @@
 
     char  word  byte  bpe            trained on a corpus (byte needs none)
     bpe:4096  bpe:4k  word:4k        with a vocabulary size; 1k is 1024
+    sentencepiece:unigram            or bpe, char, word; with a size: sentencepiece:unigram:4k
+    sentencepiece:PATH.model         one that SentencePiece trained elsewhere
+    hf:PATH/tokenizer.json           any tokenizer in Hugging Face's format
+    tiktoken:cl100k_base             an encoding of tiktoken, or the path of a rank file
     PATH/                            one that was saved, or the one inside a run folder
-    hf:PATH/tokenizer.json           byte-level BPE in Hugging Face's format
-    tiktoken:cl100k_base             an encoding of tiktoken
     pkg.module:Class                 any subclass of Tokenizer that can be imported
 
 Other packages add names with an entry point in the group `toolkit.tokenizers`. A tokenizer's module
@@ -17,7 +19,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,22 @@ _BUILT_IN = {
     "word": "toolkit.tokenizers.word:WordTokenizer",
     "byte": "toolkit.tokenizers.byte:ByteTokenizer",
     "bpe": "toolkit.tokenizers.bpe:BPETokenizer",
+    "sentencepiece": "toolkit.tokenizers.sentencepiece_backend:SentencePieceTokenizer",
 }
-# Prefixes of specs that open what others made: methods of BPETokenizer.
-_OPENERS = {"hf": "from_file", "tiktoken": "from_tiktoken"}
+# Classes that only ever open a file: what is saved names them, but no spec makes a new one.
+_ONLY_OPENED = {
+    "huggingface": "toolkit.tokenizers.huggingface_backend:HuggingFaceTokenizer",
+}
+# Prefixes of specs that open what others made: an example, and the function that does it.
+_OPENERS = {
+    "hf": ("hf:PATH/tokenizer.json", "toolkit.tokenizers.huggingface_backend:open_huggingface"),
+    "tiktoken": ("tiktoken:cl100k_base", "toolkit.tokenizers.bpe:BPETokenizer.from_tiktoken"),
+    "sentencepiece": (
+        "sentencepiece:PATH.model",
+        "toolkit.tokenizers.sentencepiece_backend:SentencePieceTokenizer.from_file",
+    ),
+}
 _CLASS_SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_SIZE = re.compile(r"([0-9]+)(k?)", re.IGNORECASE)
 
 
 def available_tokenizers() -> list[str]:
@@ -62,8 +75,8 @@ def find_tokenizer_class(name: str) -> type[Tokenizer]:
         ToolkitError: importing the module failed.
     """
     registered = _registered()
-    if name in registered:
-        found = _import_class(registered[name])
+    if name in registered or name in _ONLY_OPENED:
+        found = _import_class({**_ONLY_OPENED, **registered}[name])
         if found.name != name:
             raise UsageError(
                 f"The tokenizer '{name}' ({registered[name]}) calls itself '{found.name}'. "
@@ -97,6 +110,26 @@ def class_of_spec(spec: str | Path) -> type[Tokenizer] | None:
         return None
     kind, _ = _parse(spec)
     return kind
+
+
+def option_names(spec: str | Path) -> set[str] | None:
+    """The names of the options that `load_tokenizer(spec)` takes; None if any name will do.
+
+    >>> sorted(option_names("char")), option_names("runs/first/")
+    (['unknown'], set())
+
+    Raises:
+        UsageError: the spec names no tokenizer, or a size that is none.
+    """
+    spec = os.fspath(spec)
+    opener = _opener(spec)
+    if opener is not None:
+        return _names_of(opener[0])
+    if _is_path(spec):
+        return set()
+    kind, set_by_spec = _parse(spec)
+    known = _options_of(kind, _is_trained(kind))
+    return known if known is None else known - set_by_spec.keys()
 
 
 def needs_corpus(spec: str | Path) -> bool:
@@ -135,29 +168,30 @@ def load_tokenizer(
     spec = os.fspath(spec)
     opener = _opener(spec)
     if opener is not None or _is_path(spec):
-        if options:
+        refused = options.keys() - (option_names(spec) or set())
+        if refused:
             raise UsageError(
-                f"'{spec}' opens a tokenizer as it was made: the option '{min(options)}' cannot "
+                f"'{spec}' opens a tokenizer as it was made: the option '{min(refused)}' cannot "
                 "change it. Leave it out, or train one (char, word, bpe …)."
             )
         if opener is None:
             return Tokenizer.load(_saved_folder(Path(spec)))
         method, source = opener
-        opened: Tokenizer = getattr(find_tokenizer_class("bpe"), method)(source)
+        opened: Tokenizer = method(source, **options)
         return opened
 
-    kind, vocab_size = _parse(spec)
+    kind, set_by_spec = _parse(spec)
     trained = _is_trained(kind)
     known = _options_of(kind, trained)
-    if vocab_size is not None:
-        if known is not None and "vocab_size" not in known:
+    for name, value in set_by_spec.items():
+        if known is not None and name not in known:
             raise UsageError(f"'{spec}': the tokenizer '{kind.name}' takes no vocabulary size.")
-        if "vocab_size" in options:
+        if name in options:
+            what = "the vocabulary size" if name == "vocab_size" else name
             raise UsageError(
-                f"'{spec}' and vocab_size={options['vocab_size']} both set the vocabulary size: "
-                "give one of them."
+                f"'{spec}' and {name}={options[name]} both set {what}: give one of them."
             )
-        options = {**options, "vocab_size": vocab_size}
+        options = {**options, name: value}
     _check_options(kind, options, known)
     if not trained:
         return kind(**options)
@@ -222,20 +256,30 @@ def _is_part_of(missing: str | None, module_name: str) -> bool:
 # -- specs ------------------------------------------------------------------------------------
 
 
-def _opener(spec: str) -> tuple[str, str] | None:
-    """The method of BPETokenizer that opens `spec`, and its argument."""
+def _opener(spec: str) -> tuple[Callable[..., Tokenizer], str] | None:
+    """The function that opens `spec`, and its argument; None for a spec of another kind."""
     prefix, _, source = spec.partition(":")
     if prefix not in _OPENERS:
         return None
+    example, where = _OPENERS[prefix]
+    if prefix in _registered() and not (_has_separator(source) or source.endswith(".model")):
+        return None  # one to be trained
     if not source:
-        example = "hf:PATH/tokenizer.json" if prefix == "hf" else "tiktoken:cl100k_base"
         raise UsageError(f"'{spec}' does not say which one: expected for example {example}.")
-    return _OPENERS[prefix], source
+    module_name, _, path = where.partition(":")
+    found: Any = importlib.import_module(module_name)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found, source
+
+
+def _has_separator(path: str) -> bool:
+    return "/" in path or os.sep in path
 
 
 def _is_path(spec: str) -> bool:
     """Whether a spec is a path: it has a separator, or is a folder and no tokenizer's name."""
-    if "/" in spec or os.sep in spec or spec in (".", ".."):
+    if _has_separator(spec) or spec in (".", ".."):
         return True
     return spec != "" and Path(spec).is_dir() and spec not in _registered()
 
@@ -254,23 +298,15 @@ def _saved_folder(path: Path) -> Path:
     return path  # opening it says what is missing
 
 
-def _parse(spec: str) -> tuple[type[Tokenizer], int | None]:
-    """The class and the vocabulary size that `name`, `name:size` or `pkg.module:Class` names."""
-    name, colon, size = spec.partition(":")
+def _parse(spec: str) -> tuple[type[Tokenizer], dict[str, Any]]:
+    """The class and the options that `name`, `name:argument` or `pkg.module:Class` names."""
+    if spec in _ONLY_OPENED:
+        raise UsageError(f"'{spec}' has to be told which file: write hf:PATH/tokenizer.json.")
+    name, colon, argument = spec.partition(":")
     if colon and name in _registered():
-        return find_tokenizer_class(name), _parse_size(spec, size)
-    return find_tokenizer_class(spec), None
-
-
-def _parse_size(spec: str, size: str) -> int:
-    match = _SIZE.fullmatch(size)
-    if match is None:
-        name = spec.partition(":")[0]
-        raise UsageError(
-            f"'{spec}': {size!r} is not a vocabulary size. Write for example {name}:4096 or "
-            f"{name}:4k."
-        )
-    return int(match[1]) * (1024 if match[2] else 1)
+        kind = find_tokenizer_class(name)
+        return kind, kind.options_of_spec(argument)
+    return find_tokenizer_class(spec), {}
 
 
 # -- options ----------------------------------------------------------------------------------
@@ -283,12 +319,16 @@ def _is_trained(kind: type[Tokenizer]) -> bool:
 
 def _options_of(kind: type[Tokenizer], trained: bool) -> set[str] | None:
     """The names of the options of `train`, or of the constructor; None if any name will do."""
-    make = kind.train if trained else kind
+    return _names_of(kind.train) if trained else _names_of(kind, first=0)
+
+
+def _names_of(make: Callable[..., Any], first: int = 1) -> set[str] | None:
+    """The names of a function's parameters from number `first` on (before it: what it reads)."""
     parameters: Mapping[str, inspect.Parameter] = inspect.signature(make).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
     names = [p.name for p in parameters.values() if p.kind is not inspect.Parameter.VAR_POSITIONAL]
-    return set(names[1:] if trained else names)  # the first of `train` are the texts
+    return set(names[first:])
 
 
 def _check_options(kind: type[Tokenizer], options: Iterable[str], known: set[str] | None) -> None:

@@ -73,6 +73,8 @@ def check_tokenizer(
     _check_unknown(tokenizer, sample_texts)
     _check_special_tokens(tokenizer, sample_texts)
     _check_round_trip(tokenizer, texts, lossless)
+    _check_streams(tokenizer, texts)
+    _check_counts(tokenizer, texts)
     _check_batches(tokenizer, texts)
     _check_copies(tokenizer, texts)
     _check_threads(tokenizer, texts)
@@ -180,14 +182,52 @@ def _check_round_trip(tokenizer: Tokenizer, texts: Iterable[str], lossless: bool
             data.decode("utf-8", errors="replace") == decoded,
             f"decode and decode_bytes differ on the ids of {_short(text)}",
         )
-        _expect(
-            data == b"".join(tokenizer.token_bytes(token_id) for token_id in ids),
-            f"decode_bytes is not the token_bytes in a row, on the ids of {_short(text)}",
-        )
+        joined = b"".join(tokenizer.token_bytes(token_id) for token_id in ids)
+        if tokenizer.joins_tokens:
+            _expect(
+                data == joined,
+                f"decode_bytes is not the token_bytes in a row, on the ids of {_short(text)}",
+            )
+        else:
+            _expect(
+                data.replace(b" ", b"") == joined.replace(b" ", b""),
+                f"decode_bytes and the token_bytes in a row differ in more than spaces, on the ids "
+                f"of {_short(text)}",
+            )
         _expect(
             tokenizer.decode(np.asarray(ids, dtype=np.uint32)) == decoded,
             f"decode takes a list and a NumPy array of the same ids differently: {_short(text)}",
         )
+
+
+def _check_streams(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+    for text in texts:
+        ids = tokenizer.encode(text)
+        decoder = tokenizer.stream_decoder()
+        pieces = [decoder.push(token_id) for token_id in ids]
+        pieces.append(decoder.finish())
+        decoded = tokenizer.decode(ids)
+        _expect(
+            "".join(pieces) == decoded,
+            f"the pieces of a stream, {_short(''.join(pieces))}, are not what decode gives: "
+            f"{_short(decoded)}",
+        )
+        halves = sum(piece.count("\ufffd") for piece in pieces[:-1])
+        _expect(
+            halves <= decoded.count("\ufffd"),
+            f"a stream shows half a character of {_short(text)}",
+        )
+
+
+def _check_counts(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    lengths = [len(tokenizer.encode(text)) for text in texts]
+    _expect(
+        [tokenizer.count(text) for text in texts] == lengths, "count is not the length of encode"
+    )
+    _expect(
+        tokenizer.count_batch(texts).tolist() == lengths,
+        "count_batch gives other numbers than encode",
+    )
 
 
 def _check_batches(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
@@ -356,9 +396,10 @@ def _describe(error: Exception | None) -> str:
 
 
 def _unseen_character(texts: Iterable[str]) -> str:
-    """A character of Unicode's private use area that is in none of the texts."""
+    """A rare Chinese character (CJK extension A) that is in none of the texts. Characters without
+    a meaning of their own would be dropped by tokenizers that clean text."""
     seen = set().union(*texts)
-    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in seen)
+    return next(chr(code) for code in range(0x3400, 0x4DC0) if chr(code) not in seen)
 
 
 def _short(text: str) -> str:

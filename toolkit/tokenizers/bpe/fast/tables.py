@@ -39,7 +39,7 @@ from toolkit.tokenizers.bpe.vocabulary import Vocabulary
 _ID_BITS = np.uint64(20)
 _RANK_BITS = np.uint64(24)
 _RANK_MASK = np.uint64((1 << 24) - 1)
-_NO_RANK = 1 << 24
+NO_RANK = 1 << 24
 # Before each of the two tables stands a filter (Bloom 1970), a bit for each hash: most pairs of
 # neighbours are no merge, most new words no token, and 128 KiB stay closer to the processor than
 # the tables do.
@@ -98,7 +98,7 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
     if vocabulary.has_explicit_merges:
         pairs = np.array(list(vocabulary.pair_ranks), np.int64).reshape(-1, 2)
         ranks = np.array(list(vocabulary.pair_ranks.values()), np.int64)
-        merges = _merge_table(pairs[:, 0], pairs[:, 1], ranks)
+        merges = merge_table(pairs[:, 0], pairs[:, 1], ranks)
         new_ids = np.array([*vocabulary.merged_ids, 0])
         list_byte_ranks(byte_ids, merges, byte_ranks)
     else:
@@ -106,11 +106,11 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
         none = np.empty((0, 3), np.int64)
         rows = np.empty((splits_of_tokens(data, starts, table, none), 3), np.int64)
         splits_of_tokens(data, starts, table, rows)
-        merges = _merge_table(rows[:, 0], rows[:, 1], rows[:, 2])
+        merges = merge_table(rows[:, 0], rows[:, 1], rows[:, 2])
         new_ids = np.arange(len(tokens))
         list_byte_ranks(byte_ids, merges, byte_ranks)
         count = last_merges(data, starts, byte_ids, byte_ranks, merges, new_ids, scratch, rows)
-        merges = _merge_table(rows[:count, 0], rows[:count, 1], rows[:count, 2])
+        merges = merge_table(rows[:count, 0], rows[:count, 1], rows[:count, 2])
         list_byte_ranks(byte_ids, merges, byte_ranks)
         table[:] = 0
     chosen = everything
@@ -124,7 +124,7 @@ def make_tables(vocabulary: Vocabulary) -> Tables:
     return Tables(table, data, starts, byte_ids, byte_ranks, merges, new_ids)
 
 
-def _merge_table(lefts: Ints, rights: Ints, ranks: Ints) -> Words:
+def merge_table(lefts: Ints, rights: Ints, ranks: Ints) -> Words:
     table = np.full(_FILTER + (1 << max(8, (2 * len(lefts)).bit_length())), _EMPTY, np.uint64)
     table[:_FILTER] = 0
     insert_merges(lefts, rights, ranks, table)
@@ -252,12 +252,12 @@ def _pack(left: Int, right: Int) -> Word:
 
 
 @inlined
-def _rank_of(left: Int, right: Int, merges: Words) -> Int:
-    """The rank of a pair, or `_NO_RANK`."""
+def rank_of(left: Int, right: Int, merges: Words) -> Int:
+    """The rank of a pair, or `NO_RANK`."""
     pair = _pack(left, right)
     mixed = pair * _MIX
     if (item_at(merges, to_int(mixed >> _FILTER_WORD)) >> _filter_bit(mixed)) & _ONE == _ZERO:
-        return _NO_RANK
+        return NO_RANK
     mask = len(merges) - _FILTER - 1
     slot = to_int(mixed >> _HALF) & mask
     while True:
@@ -265,16 +265,16 @@ def _rank_of(left: Int, right: Int, merges: Words) -> Int:
         if entry >> _RANK_BITS == pair:
             return to_int(entry & _RANK_MASK)
         if entry == _EMPTY:
-            return _NO_RANK
+            return NO_RANK
         slot = (slot + 1) & mask
 
 
 @kernel
 def list_byte_ranks(byte_ids: Ints, merges: Words, byte_ranks: Ids) -> None:
-    """Write the rank of every pair of bytes, or `_NO_RANK`."""
+    """Write the rank of every pair of bytes, or `NO_RANK`."""
     for left in range(256):
         for right in range(256):
-            rank = _rank_of(byte_ids[left], byte_ids[right], merges)
+            rank = rank_of(byte_ids[left], byte_ids[right], merges)
             byte_ranks[left << 8 | right] = rank
 
 
@@ -308,24 +308,24 @@ def merge_small(
         ids[length + position] = _first_rank(buffer, at + position, byte_ranks)
     size = length
     while size > until:
-        best = _NO_RANK
+        best = NO_RANK
         place = 0
         for position in range(size - 1):
             if ids[length + position] < best:
                 best = ids[length + position]
                 place = position
-        if best == _NO_RANK:
+        if best == NO_RANK:
             break
         ids[place] = new_ids[best]
         size -= 1
         for position in range(place + 1, size):
             ids[position] = ids[position + 1]
             ids[length + position] = ids[length + position + 1]
-        ids[length + size - 1] = _NO_RANK
+        ids[length + size - 1] = NO_RANK
         if place + 1 < size:
-            ids[length + place] = _rank_of(ids[place], ids[place + 1], merges)
+            ids[length + place] = rank_of(ids[place], ids[place + 1], merges)
         if place > 0:
-            ids[length + place - 1] = _rank_of(ids[place - 1], ids[place], merges)
+            ids[length + place - 1] = rank_of(ids[place - 1], ids[place], merges)
     return size
 
 
@@ -379,13 +379,13 @@ def merge_large(
     for position in range(length):
         following[position] = position + 1
         previous[position] = position - 1
-        ranks[position] = _NO_RANK
+        ranks[position] = NO_RANK
     size = 0
     for position in range(length):
         ids[position] = byte_ids[buffer[at + position]]
     for position in range(length - 1):
         ranks[position] = _first_rank(buffer, at + position, byte_ranks)
-        if ranks[position] != _NO_RANK:
+        if ranks[position] != NO_RANK:
             _push(heap, size, ranks[position] << _PLACE_BITS | position)
             size += 1
     while size > 0:
@@ -399,19 +399,19 @@ def merge_large(
         ids[place] = new_ids[rank]
         after = following[gone]
         following[place] = after
-        ranks[gone] = _NO_RANK
+        ranks[gone] = NO_RANK
         ids[gone] = -1
-        ranks[place] = _NO_RANK
+        ranks[place] = NO_RANK
         if after < length:
             previous[after] = place
-            ranks[place] = _rank_of(ids[place], ids[after], merges)
-            if ranks[place] != _NO_RANK:
+            ranks[place] = rank_of(ids[place], ids[after], merges)
+            if ranks[place] != NO_RANK:
                 _push(heap, size, ranks[place] << _PLACE_BITS | place)
                 size += 1
         before = previous[place]
         if before >= 0:
-            ranks[before] = _rank_of(ids[before], ids[place], merges)
-            if ranks[before] != _NO_RANK:
+            ranks[before] = rank_of(ids[before], ids[place], merges)
+            if ranks[before] != NO_RANK:
                 _push(heap, size, ranks[before] << _PLACE_BITS | before)
                 size += 1
     count = 0
@@ -493,7 +493,7 @@ def last_merges(
         size = merge_small(
             data, begin, length, byte_ids, byte_ranks, merges, new_ids, to_int(2), scratch
         )
-        if size == 2 and _rank_of(scratch[0], scratch[1], merges) == token:
+        if size == 2 and rank_of(scratch[0], scratch[1], merges) == token:
             rows[count, 0] = scratch[0]
             rows[count, 1] = scratch[1]
             rows[count, 2] = token
