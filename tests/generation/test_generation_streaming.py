@@ -1,53 +1,11 @@
-"""Streams: whole characters only, and text that ends before a stop string wherever it is cut."""
+"""Text that ends before a stop string, wherever it is cut into pieces."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from toolkit.errors import UsageError, VocabularyError
-from toolkit.generation import StopScanner, StreamDecoder
-from toolkit.tokenizers import ByteTokenizer, CharTokenizer
-
-FAMILY = "👩‍👩‍👧"  # five code points, 18 bytes
-
-
-def decode_in_pieces(data: bytes) -> list[str]:
-    decoder = StreamDecoder(ByteTokenizer())
-    pieces = [decoder.push(byte) for byte in data]
-    return [*pieces, decoder.finish()]
-
-
-@given(st.text())
-def test_pieces_are_whole_characters(text: str) -> None:
-    pieces = decode_in_pieces(text.encode("utf-8", errors="replace"))
-    assert [piece for piece in pieces if piece] == list(text.encode(errors="replace").decode())
-
-
-@given(st.binary())
-@example("né".encode()[:-1])
-@example(FAMILY.encode()[1:-1])
-@example(b"\xf0\x9f\x98a\xf0\x9f\xc3\xa9\xff")
-@example(b"\xed\xa0\x80\xc0\xaf\xf5")  # a surrogate, an overlong form, above Unicode
-def test_joined_pieces_are_what_decode_gives_for_any_bytes(data: bytes) -> None:
-    assert "".join(decode_in_pieces(data)) == ByteTokenizer().decode(data)
-
-
-def test_an_emoji_comes_with_its_last_byte() -> None:
-    assert decode_in_pieces("a😀é".encode()) == ["a", "", "", "", "😀", "", "é", ""]
-
-
-def test_a_broken_character_shows_when_it_is_known_to_be_broken() -> None:
-    assert decode_in_pieces(b"\xf0\x9fa") == ["", "", "\ufffda", ""]
-    assert decode_in_pieces(b"a\xf0\x9f") == ["a", "", "", "\ufffd"]
-
-
-def test_tokens_that_are_characters() -> None:
-    tokenizer = CharTokenizer.train(["né😀"])
-    decoder = StreamDecoder(tokenizer)
-    assert [decoder.push(token_id) for token_id in tokenizer.encode("😀né")] == ["😀", "n", "é"]
-    with pytest.raises(VocabularyError):
-        decoder.push(3)
-
+from toolkit.errors import UsageError
+from toolkit.generation import StopScanner
 
 # -- stop strings ------------------------------------------------------------------------------
 

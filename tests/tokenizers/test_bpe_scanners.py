@@ -154,6 +154,6 @@ def test_none_does_not_split() -> None:
     assert pieces("any thing 1\n" * 50, "none") == [b"any thing 1\n" * 50]
 
 
-def test_every_pattern_has_a_scanner() -> None:
-    assert set(SCANNERS) == set(PATTERNS)
+def test_every_pattern_has_a_scanner_but_the_textbooks() -> None:
+    assert set(SCANNERS) == set(PATTERNS) - {"whitespace"}
     assert regex.__version__  # the oracle is the real thing

@@ -1,6 +1,11 @@
 """The contract, run on every tokenizer here, and on broken ones that it has to catch."""
 
+import io
 import itertools
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -14,10 +19,13 @@ from toolkit.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
+    HuggingFaceTokenizer,
+    SentencePieceTokenizer,
     TokenBatch,
     Tokenizer,
     WordTokenizer,
     available_tokenizers,
+    load_tokenizer,
     vocab_growth,
     vocab_stats,
 )
@@ -30,6 +38,12 @@ TEXTS = [
     "aaaaaaaaaaab aaab",
 ]
 NO_SPECIAL = " a special token with spaces "
+FINGERPRINTS = {
+    "char": "9652961c80991769",
+    "word": "a8920c902daa8900",
+    "byte": "c90ebc2eaf449c75",
+    "bpe": "4d5136b5e3d9f059",
+}
 
 TOKENIZERS: dict[str, tuple[type[Tokenizer], dict[str, Any]]] = {
     "char": (CharTokenizer, {}),
@@ -49,12 +63,97 @@ TOKENIZERS: dict[str, tuple[type[Tokenizer], dict[str, Any]]] = {
     "bpe-custom": (BPETokenizer, {"vocab_size": 300, "pattern": r"[a-z]+|\s+|."}),
     "bpe-custom-with-gaps": (BPETokenizer, {"vocab_size": 300, "pattern": r"(\w)+"}),
     "bpe-no-merges": (BPETokenizer, {"vocab_size": 256}),
+    "bpe-whitespace": (BPETokenizer, {"vocab_size": 300, "pattern": "whitespace"}),
+    "sentencepiece-unigram": (SentencePieceTokenizer, {"vocab_size": 400}),
+    "sentencepiece-bpe": (SentencePieceTokenizer, {"model_type": "bpe", "vocab_size": 400}),
+    "sentencepiece-char": (SentencePieceTokenizer, {"model_type": "char", "vocab_size": 400}),
+    "sentencepiece-word": (SentencePieceTokenizer, {"model_type": "word", "vocab_size": 400}),
+    "sentencepiece-word-error": (
+        SentencePieceTokenizer,
+        {"model_type": "word", "vocab_size": 400, "unknown": "error"},
+    ),
+    "sentencepiece-specials": (
+        SentencePieceTokenizer,
+        {"vocab_size": 400, "special_tokens": ["<|endoftext|>", NO_SPECIAL, "<|end"]},
+    ),
 }
+
+
+def sentencepiece_model(**options: Any) -> bytes:
+    """What SentencePiece trains with its own defaults: NFKC, a space before the text, `<s>`."""
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter("\n".join(TEXTS).splitlines()),
+        model_writer=model,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        minloglevel=2,
+        **options,
+    )
+    return model.getvalue()
+
+
+def huggingface_json(kind: str) -> dict[str, Any]:
+    """A tokenizer.json of a kind that is no byte-level BPE, trained by Hugging Face's library."""
+    from tokenizers import Tokenizer as Theirs
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+    if kind == "wordpiece":
+        theirs = Theirs(models.WordPiece(unk_token="[UNK]"))
+        theirs.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+        theirs.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        theirs.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]", "[CLS]"])
+    elif kind == "unigram":
+        theirs = Theirs(models.Unigram())
+        theirs.pre_tokenizer = pre_tokenizers.Metaspace()
+        theirs.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=200, special_tokens=["<unk>", "<s>"], unk_token="<unk>"
+        )
+    elif kind == "wordlevel":
+        theirs = Theirs(models.WordLevel(unk_token="[UNK]"))
+        theirs.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        trainer = trainers.WordLevelTrainer(special_tokens=["[UNK]"])
+    elif kind == "byte-level-with-nfc":
+        theirs = Theirs(models.BPE())
+        theirs.normalizer = normalizers.NFC()
+        theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        theirs.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<|e|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )
+    else:  # as Llama 2's: characters, with bytes to fall back to
+        theirs = Theirs(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        theirs.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        theirs.decoder = decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+        names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=names)
+    theirs.train_from_iterator(TEXTS, trainer)
+    content: dict[str, Any] = json.loads(theirs.to_str())
+    content["added_tokens"] = content["added_tokens"][:3]  # the bytes are ordinary tokens
+    return content
+
+
+HUGGINGFACE = ("wordpiece", "unigram", "wordlevel", "byte-level-with-nfc", "byte-fallback")
 
 
 def test_every_built_in_tokenizer_is_checked() -> None:
     checked = {kind.name for kind, _ in TOKENIZERS.values()} | {ByteTokenizer.name}
-    assert {"bpe", "byte", "char", "word"} <= checked
+    assert {"bpe", "byte", "char", "sentencepiece", "word"} <= checked
     assert checked <= set(available_tokenizers())
 
 
@@ -68,6 +167,69 @@ def test_trained_tokenizers_keep_the_contract(name: str) -> None:
 @pytest.mark.parametrize("special_tokens", [[], ["<|endoftext|>", NO_SPECIAL]])
 def test_the_byte_tokenizer_keeps_the_contract(special_tokens: list[str]) -> None:
     check_tokenizer(ByteTokenizer(special_tokens), TEXTS)
+
+
+@pytest.mark.parametrize("unknown", ["error", "unk"])
+@pytest.mark.parametrize("kind", HUGGINGFACE)
+def test_hugging_faces_tokenizers_keep_the_contract(kind: str, unknown: str) -> None:
+    tokenizer = HuggingFaceTokenizer(huggingface_json(kind), unknown)
+    check_tokenizer(tokenizer, TEXTS, lossless=False)
+
+
+@pytest.mark.parametrize("unknown", ["error", "unk"])
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char", "word"])
+def test_opened_sentencepiece_models_keep_the_contract(model_type: str, unknown: str) -> None:
+    model = sentencepiece_model(model_type=model_type, vocab_size=300)
+    check_tokenizer(SentencePieceTokenizer(model, unknown), TEXTS, lossless=False)
+
+
+def test_an_opened_sentencepiece_model_with_bytes_keeps_the_contract() -> None:
+    model = sentencepiece_model(model_type="bpe", vocab_size=400, byte_fallback=True)
+    check_tokenizer(SentencePieceTokenizer(model), TEXTS, lossless=False)
+
+
+@pytest.mark.slow
+def test_a_tiktoken_encoding_keeps_the_contract() -> None:
+    check_tokenizer(load_tokenizer("tiktoken:cl100k_base"), TEXTS)
+
+
+def test_marked_words_keep_the_contract_but_for_the_spaces() -> None:
+    options = {"vocab_size": 300, "pattern": "whitespace", "end_of_word": True}
+    tokenizer = BPETokenizer.train(TEXTS, special_tokens=["<|endoftext|>"], **options)
+    check_tokenizer(tokenizer, TEXTS, lossless=False)
+    check_training(BPETokenizer, TEXTS, **options)
+
+
+def test_fingerprints_are_the_same_in_every_process() -> None:
+    """Whatever order Python's hashes put sets in: token files and runs are found by them."""
+    program = (
+        "import test_contract as t\n"
+        "for name, (kind, options) in t.TOKENIZERS.items():\n"
+        "    print(name, kind.train(t.TEXTS, **options).fingerprint())\n"
+    )
+    here = {
+        name: kind.train(TEXTS, **options).fingerprint()
+        for name, (kind, options) in TOKENIZERS.items()
+    }
+    for seed in ("1", "2"):
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+        result = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        assert dict(line.split() for line in result.stdout.splitlines()) == here
+
+
+def test_fingerprints_stay_as_they_are() -> None:
+    """Runs and token files made by earlier versions carry these."""
+    found = {
+        "char": CharTokenizer.train(["abba"]).fingerprint()[:16],
+        "word": WordTokenizer.train(["to be or not to be"]).fingerprint()[:16],
+        "byte": ByteTokenizer(["<|endoftext|>"]).fingerprint()[:16],
+        "bpe": BPETokenizer.train(["low lower lowest"], vocab_size=260).fingerprint()[:16],
+    }
+    assert found == FINGERPRINTS
 
 
 def test_a_lower_casing_tokenizer_keeps_the_contract_but_for_the_case() -> None:

@@ -15,7 +15,7 @@ tokens of a text under a finished vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,7 +43,7 @@ class HasMerges(Protocol):
     """A byte pair encoding: where it cuts a text, and what it merges, first to last."""
 
     @property
-    def merges(self) -> Sequence[BytesPair]: ...
+    def word_merges(self) -> Sequence[BytesPair]: ...
 
     @property
     def pattern(self) -> SplitPattern: ...
@@ -123,10 +123,25 @@ def vocab_growth(texts: Iterable[str], tokenizer: Tokenizer, *, every: int = 64)
             f"The tokenizer '{tokenizer.name}' makes no merges whose growth could be replayed: "
             "use a bpe tokenizer, or heaps_curve for the growth of distinct tokens."
         )
-    merges = tokenizer.merges
-    word_counts = count_words_of(texts, tokenizer.pattern)
-    base_vocab_size = tokenizer.vocab_size - len(merges)
-    return replay_merges(word_counts, merges, every=every, base_vocab_size=base_vocab_size)
+    merges = tokenizer.word_merges
+    pattern = tokenizer.pattern
+    growth = replay_merges(
+        count_words_of(texts, pattern),
+        merges,
+        every=every,
+        base_vocab_size=tokenizer.vocab_size - len(merges),
+    )
+    if not pattern.end_of_word:
+        return growth
+    rows = [_with_shown_pair(row, pattern) for row in growth.rows]
+    return replace(growth, rows=rows, peak=_with_shown_pair(growth.peak, pattern))
+
+
+def _with_shown_pair(row: GrowthRow, pattern: SplitPattern) -> GrowthRow:
+    if row.next_pair is None:
+        return row
+    left, right = row.next_pair
+    return replace(row, next_pair=(pattern.show(left), pattern.show(right)))
 
 
 def replay_merges(

@@ -50,7 +50,7 @@ def check_tokenizer(
         sample_texts: texts that it can encode without unknowns, a few hundred characters in all.
             Their single characters are tried too, where they are in the vocabulary.
         lossless: whether decoding gives the text back. A tokenizer that changes text on purpose
-            (lower case) need only decode to a text with the same ids.
+            (lower case, spaces) need only decode to a text with the same ids, if to any.
 
     Raises:
         AssertionError: it does not, and this is how.
@@ -172,7 +172,7 @@ def _check_round_trip(tokenizer: Tokenizer, texts: Iterable[str], lossless: bool
         decoded = tokenizer.decode(ids)
         if lossless:
             _expect(decoded == text, f"{_short(text)} comes back as {_short(decoded)}")
-        else:
+        elif decoded.strip():  # a text of spaces alone may lose them all
             _expect(
                 tokenizer.encode(decoded) == ids,
                 f"{_short(text)} comes back as {_short(decoded)}, which has other ids",

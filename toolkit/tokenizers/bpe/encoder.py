@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.tokenizers.base import TokenBatch
-from toolkit.tokenizers.bpe.patterns import SplitPattern, well_formed
+from toolkit.tokenizers.bpe.patterns import SplitPattern, utf8, well_formed
 from toolkit.tokenizers.bpe.vocabulary import NO_RANK, Pair, Vocabulary, merge_ids
 
 # Where the two ways take equally long.
@@ -48,7 +48,7 @@ class Encoder:
         for word in self._split(well_formed(text)):
             found = cached(word)
             if found is None:
-                found = self.encode_word(word.encode())
+                found = self.encode_word(utf8(word))
                 if len(word) <= LONGEST_CACHED:
                     self._remember(word, found)
             ids += found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from toolkit.tokenizers.bpe.patterns import SplitPattern, well_formed
+from toolkit.tokenizers.bpe.patterns import SplitPattern, utf8, well_formed
 from toolkit.tokenizers.bpe.vocabulary import NO_RANK, Vocabulary
 
 
@@ -50,10 +51,16 @@ class ExplainedWord:
 
 def explain(vocabulary: Vocabulary, pattern: SplitPattern, text: str) -> list[ExplainedWord]:
     """Encode a text and write down every step; it is for reading, not for speed."""
-    return [_explain_word(vocabulary, word.encode()) for word in pattern.split(well_formed(text))]
+    words = map(utf8, pattern.split(well_formed(text)))
+    return [_explain_word(vocabulary, word, pattern.show) for word in words]
 
 
-def _explain_word(vocabulary: Vocabulary, word: bytes) -> ExplainedWord:
+def _explain_word(
+    vocabulary: Vocabulary, word: bytes, show: Callable[[bytes], bytes]
+) -> ExplainedWord:
+    def bytes_of(ids: list[int]) -> tuple[bytes, ...]:
+        return tuple(show(vocabulary.tokens[token_id] or b"") for token_id in ids)
+
     ids = [vocabulary.byte_ids[byte] for byte in word]
     merges = []
     while True:
@@ -62,16 +69,12 @@ def _explain_word(vocabulary: Vocabulary, word: bytes) -> ExplainedWord:
         if rank == NO_RANK:
             break
         place = ranks.index(rank)
-        left, right = _bytes_of(vocabulary, ids[place : place + 2])
+        left, right = bytes_of(ids[place : place + 2])
         made = vocabulary.merged_ids[rank]
         ids[place : place + 2] = [made]
-        merges.append(ExplainedMerge(rank, left, right, made, _bytes_of(vocabulary, ids)))
+        merges.append(ExplainedMerge(rank, left, right, made, bytes_of(ids)))
     whole_id = vocabulary.ids.get(word) if vocabulary.ignore_merges else None
     if whole_id is not None:
         ids = [whole_id]
-    tokens = _bytes_of(vocabulary, ids)
-    return ExplainedWord(word, whole_id is not None, tuple(merges), tokens, tuple(ids))
-
-
-def _bytes_of(vocabulary: Vocabulary, ids: list[int]) -> tuple[bytes, ...]:
-    return tuple(vocabulary.tokens[token_id] or b"" for token_id in ids)
+    tokens = bytes_of(ids)
+    return ExplainedWord(show(word), whole_id is not None, tuple(merges), tokens, tuple(ids))

@@ -34,9 +34,17 @@ PATTERNS: dict[str, str | None] = {
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     ),
+    "whitespace": r"\s+|\S+",
     "none": None,
 }
 """The named patterns; "none" does not split."""
+
+# A mark at the end of a word has to be one symbol that no text can hold: the byte 0xFF, which UTF-8
+# never has. This is how Python writes a byte that is no character in a str.
+_MARK = "\udcff"
+MARK_BYTE = b"\xff"
+SHOWN_MARK = b"</w>"
+"""How Sennrich et al. write the mark."""
 
 _SAME_AS = {
     # How recent tiktoken spells them; every text is cut in the same places.
@@ -69,17 +77,20 @@ class SplitPattern:
     Attributes:
         name: one of the named patterns, or "custom".
         regex: the regular expression; None does not split.
+        end_of_word: each pre-token that is not whitespace gets a mark after it, and whitespace is
+            dropped (only for "whitespace"; Sennrich et al. 2016).
     """
 
     name: str
     regex: str | None
+    end_of_word: bool = False
 
     @cached_property
     def _compiled(self) -> Any:
         return regex.compile(self.regex) if self.regex is not None else None
 
     def split(self, text: str) -> list[str]:
-        """The pre-tokens of `text`; joined they are the text again.
+        """The pre-tokens of `text`; joined they are the text again (without `end_of_word`).
 
         What the expression does not match is kept: each gap between two matches is a pre-token of
         its own (Hugging Face calls this "isolated"; tiktoken drops gaps. The named patterns leave
@@ -89,6 +100,8 @@ class SplitPattern:
         ['Don', "'t", ' stop', ' ', ' now']
         """
         compiled = self._compiled
+        if self.end_of_word:
+            return [word + _MARK for word in text.split()]
         if compiled is None:
             return [text] if text else []
         if compiled.groups == 0:  # findall gives groups, where there are any, not matches
@@ -110,13 +123,44 @@ class SplitPattern:
     @property
     def portable(self) -> bool:
         """Whether Hugging Face's engine (Oniguruma, Ruby's syntax) surely reads it as we do."""
-        if self.regex is None:
-            return True
+        if self.regex is None or self.end_of_word:
+            return not self.end_of_word
         matches_nothing = regex.match(self.regex, "") is not None
         return _DIALECT.search(self.regex) is None and not matches_nothing
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SplitPattern, (self.name, self.regex)
+        return SplitPattern, (self.name, self.regex, self.end_of_word)
+
+    def show(self, token: bytes) -> bytes:
+        """A part of a pre-token for people: the mark at the end of a word is `</w>`."""
+        return token.replace(MARK_BYTE, SHOWN_MARK) if self.end_of_word else token
+
+    def plain(self, token: bytes) -> bytes:
+        """A part of a pre-token as text: the mark at the end of a word is a space."""
+        return token.replace(MARK_BYTE, b" ") if self.end_of_word else token
+
+
+def with_end_of_word(pattern: SplitPattern) -> SplitPattern:
+    """The pattern with a mark at the end of each word.
+
+    >>> marked = with_end_of_word(split_pattern("whitespace"))
+    >>> [utf8(word) for word in marked.split("low  lower")]
+    [b'low\\xff', b'lower\\xff']
+
+    Raises:
+        UsageError: it is not "whitespace".
+    """
+    if pattern.name != "whitespace":
+        raise UsageError(
+            f"end_of_word marks the words between whitespace: it needs pattern='whitespace', not "
+            f"'{pattern.name}'"
+        )
+    return SplitPattern(pattern.name, pattern.regex, end_of_word=True)
+
+
+def utf8(word: str) -> bytes:
+    """A pre-token in UTF-8."""
+    return word.encode("utf-8", "surrogateescape")
 
 
 def split_pattern(pattern: str | SplitPattern | None) -> SplitPattern:

@@ -31,7 +31,12 @@ from toolkit.tokenizers.bpe.learning import (
     can_compile,
     learn_merges,
 )
-from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, well_formed
+from toolkit.tokenizers.bpe.patterns import (
+    SplitPattern,
+    split_pattern,
+    well_formed,
+    with_end_of_word,
+)
 from toolkit.tokenizers.bpe.tiktoken_files import (
     MAX_ID,
     load_tiktoken_encoding,
@@ -87,7 +92,8 @@ class BPETokenizer(Tokenizer):
         self._special = special
         self._vocab_size = max([len(vocabulary.tokens), *(i + 1 for i in special.values())])
         self._bytes: dict[int, bytes] = {
-            token_id: token or b"" for token_id, token in enumerate(vocabulary.tokens)
+            token_id: self._pattern.plain(token or b"")
+            for token_id, token in enumerate(vocabulary.tokens)
         }
         self._num_chars = 0
         self._settled: Encoder | FastEncoder | None = None
@@ -116,6 +122,7 @@ class BPETokenizer(Tokenizer):
         min_frequency: int = 0,
         max_token_length: int | None = None,
         special_tokens: Sequence[str] = (),
+        end_of_word: bool = False,
         num_threads: int | None = None,
         max_memory: int | None = None,
         on_merge: OnMerge | None = None,
@@ -130,12 +137,14 @@ class BPETokenizer(Tokenizer):
         Args:
             texts: documents, read once.
             vocab_size: V, bytes and special tokens included.
-            pattern: how text is split before merging: "gpt2", "cl100k", "o200k", "none", or a
-                regular expression.
+            pattern: how text is split before merging: "gpt2", "cl100k", "o200k", "whitespace",
+                "none", or a regular expression.
             min_frequency: pairs that occur less often are not merged.
             max_token_length: no token grows longer than this, in bytes.
             special_tokens: names such as "<|endoftext|>". Where the texts hold them, they are
                 plain text.
+            end_of_word: with pattern "whitespace", put a mark after each word and drop whitespace,
+                as Sennrich et al. did; the mark decodes to a space.
             num_threads: to count with; None: one for each core. The result is the same.
             max_memory: bytes that counting and merging should do with. The texts are never kept,
                 only their distinct pre-tokens; where even those do not fit, the rarest are
@@ -149,6 +158,9 @@ class BPETokenizer(Tokenizer):
             UsageError: an option that cannot be.
         """
         names = check_special_names(special_tokens)
+        pattern = split_pattern(pattern)
+        if end_of_word:
+            pattern = with_end_of_word(pattern)
         smallest = NUM_BYTES + len(names)
         if vocab_size < smallest:
             raise UsageError(
@@ -249,7 +261,14 @@ class BPETokenizer(Tokenizer):
 
     @property
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """The merges, the first to be made first, as the bytes of left and right."""
+        """The merges, the first to be made first, as the bytes of left and right; a mark at the end
+        of a word is `</w>`."""
+        show = self._pattern.show
+        return [(show(left), show(right)) for left, right in self.word_merges]
+
+    @property
+    def word_merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges as `merges`, but as bytes of pre-tokens as `pattern` cuts them."""
         return self._vocabulary.merges_as_bytes()
 
     # -- encoding and decoding ------------------------------------------------------------------
@@ -344,7 +363,9 @@ class BPETokenizer(Tokenizer):
 
     def state(self) -> dict[str, Any]:
         vocabulary = self._vocabulary
+        marked = {"end_of_word": True} if self._pattern.end_of_word else {}
         return {
+            **marked,
             "pattern": self._pattern.regex,
             "special_tokens": self._special,
             "ignore_merges": vocabulary.ignore_merges,
@@ -373,7 +394,10 @@ class BPETokenizer(Tokenizer):
                     raise DamagedStateError("merges", rank, f"{merge!r} is no pair of its tokens")
                 merges.append((ids[parts[0]], ids[parts[1]]))
         vocabulary = Vocabulary(tokens, merges, ignore_merges=state["ignore_merges"])
-        return cls(vocabulary, split_pattern(state["pattern"]), state["special_tokens"])
+        pattern = split_pattern(state["pattern"])
+        if state.get("end_of_word"):
+            pattern = with_end_of_word(pattern)
+        return cls(vocabulary, pattern, state["special_tokens"])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tables and caches are made again by whoever unpickles it.
@@ -404,6 +428,7 @@ class BPETokenizer(Tokenizer):
             UsageError: there are tokens that no merge makes; nothing is written.
             ToolkitError: a file could not be written.
         """
+        self._refuse_marks("vocab.json and merges.txt")
         write_vocab_and_merges(self._vocabulary, self._special, Path(folder))
 
     def save_tiktoken(self, path: str | os.PathLike[str]) -> None:
@@ -413,7 +438,12 @@ class BPETokenizer(Tokenizer):
             UsageError: the merges are in another order than the ids; nothing is written.
             ToolkitError: the file could not be written.
         """
+        self._refuse_marks("a rank file")
         write_rank_file(self._vocabulary, Path(path))
+
+    def _refuse_marks(self, what: str) -> None:
+        if self._pattern.end_of_word:
+            raise UsageError(f"{what} cannot say that words end with a mark (end_of_word).")
 
 
 def _as_batch(documents: Iterable[Iterable[int]]) -> TokenBatch:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from toolkit.errors import UsageError
-from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, well_formed
+from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern, utf8, well_formed
 
 BYTE_ORDER = range(256)
 
@@ -99,7 +99,7 @@ def count_pretokens(texts: Iterable[str], pattern: str | SplitPattern = "gpt2") 
         if not isinstance(text, str):
             raise UsageError(f"Document {number} is {type(text).__name__}, not str")
         counts.update(split(well_formed(text)))
-    return {word.encode(): count for word, count in counts.items()}
+    return {utf8(word): count for word, count in counts.items()}
 
 
 def check_options(min_frequency: int, max_token_length: int | None) -> None:
