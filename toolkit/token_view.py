@@ -213,9 +213,11 @@ def _side_by_side(tokens: Sequence[bytes], console: Console, break_lines: bool =
         shown, partial = show_token(token)
         styles = _PARTIAL_STYLES if partial else _WHOLE_STYLES
         line.append(_isolate(shown, console), style=styles[number % 2])
+        if number + 1 == len(tokens):
+            break
         if break_lines and token.endswith(b"\n"):
             line.append("\n")
-        elif bars and number + 1 < len(tokens):
+        elif bars:
             line.append("|")
     return line
 
