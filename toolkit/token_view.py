@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Light blue and light yellow in turn. People with any kind of colour blindness tell blue from
 # yellow, or else (tritanopia, no colours at all) the darker from the lighter one. Each brings its
 # own text colour, so that a terminal's dark or light theme does not matter; black on them has a
-# contrast of 10 and 16 to 1, where 7 is asked of small text.
+# contrast of 10 and 16 to 1, where 4.5 is the least for small text.
 _WHOLE_STYLES = ("#000000 on #7fb8f5", "#000000 on #ffe08a")
 # Tokens with a part of a character: the same two hues dark, with white text (10 and 5 to 1), and
 # underlined, which is seen without any colour. They alternate as well: parts stand side by side.
