@@ -18,6 +18,7 @@ LAYERS = [
     ["run"],
     ["pipeline"],
     ["console"],
+    ["token_view"],
     ["display"],
     ["cli"],
     ["__main__"],

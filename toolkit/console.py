@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,17 +27,14 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion
     from toolkit.pipeline import TokenizedCorpus
     from toolkit.run import Run
-    from toolkit.tokenizers import Tokenizer
-    from toolkit.tokenizers.bpe.explain import ExplainedWord
     from toolkit.tokenizers.growth import VocabGrowth
     from toolkit.tokenizers.stats import VocabStats
 
-# Two backgrounds in turn are enough to see where a token ends; both keep black text readable.
-_TOKEN_STYLES = ("black on #a8d5ff", "black on #ffe2a8")
-_PARTIAL_STYLE = "black on #f5b8c4"
 _PIPE_WIDTH = 200
 _PROMPT_STYLE = "bold cyan"
 _SHOWN = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+_BLANK = "\u115f\u1160\u3164\uffa0"  # letters by their category, fillers of Hangul by their look
+_DOTTED_CIRCLE = "◌"
 
 
 def out() -> Console:
@@ -236,39 +234,52 @@ def _maybe(value: Any, pattern: str | None) -> str:
 
 
 def show_token(token: bytes) -> tuple[str, bool]:
-    r"""A token so that it can be seen, and whether it holds only a part of a character.
+    r"""A token so that it can be seen, and whether it holds a part of a character.
+
+    Whitespace has visible signs, what does not print is `\u{..}`, bytes of a character that the
+    token holds only a part of are `\x..`. What would attach to the character before (an accent)
+    gets a dotted circle to stand on where the token itself shows none before it.
 
     >>> show_token(b" the\n"), show_token(b"\xf0\x9f")
     (('·the⏎', False), ('\\xf0\\x9f', True))
+    >>> show_token("\u0301a\u0301\u200b".encode())[0] == "◌\u0301a\u0301\\u{200b}"
+    True
     """
+    partial = False
     try:
         text = token.decode("utf-8")
     except UnicodeDecodeError:
-        return bytes_to_json(token), True
-    shown = (_SHOWN.get(c, c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in text)
-    return "".join(shown), False
+        partial = True
+        text = token.decode("utf-8", "backslashreplace")
+    shown: list[str] = []
+    has_base = False  # whether the last character stands as it is and can carry an accent
+    for char in text:
+        if char in _SHOWN:
+            shown.append(_SHOWN[char])
+            has_base = False
+        elif not char.isprintable() or char in _BLANK or (_selects(char) and not has_base):
+            shown.append(f"\\u{{{ord(char):x}}}")
+            has_base = False
+        else:
+            shown.append(_DOTTED_CIRCLE + char if _attaches(char) and not has_base else char)
+            has_base = True
+    return "".join(shown), partial
 
 
-def print_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> None:
-    """The tokens side by side in colour, then one row for each with its id and bytes."""
-    line = Text()
-    table = Table("id", "token", "bytes", box=None, pad_edge=False)
-    for number, token_id in enumerate(ids):
-        token = tokenizer.token_bytes(token_id)
-        shown, partial = show_token(token)
-        style = _PARTIAL_STYLE if partial else _TOKEN_STYLES[number % 2]
-        line.append(shown, style=style)
-        if token.endswith(b"\n"):
-            line.append("\n")
-        if not out().is_terminal and number + 1 < len(ids) and not token.endswith(b"\n"):
-            line.append("|")
-        table.add_row(str(token_id), Text(shown), token.hex(" "))
-    console = out()
-    console.print(line)
-    console.print(table)
-    num_bytes = sum(len(tokenizer.token_bytes(token_id)) for token_id in ids)
-    per_token = f", {num_bytes / len(ids):.2f} bytes/token" if ids else ""
-    console.print(f"[dim]{len(ids)} tokens, {num_bytes} bytes{per_token}[/dim]")
+def _attaches(char: str) -> bool:
+    """Whether a character is drawn on the one before: accents, vowels of Hangul, skin tones."""
+    if unicodedata.category(char).startswith("M"):
+        return True
+    return "\u1160" <= char <= "\u11ff" or "\U0001f3fb" <= char <= "\U0001f3ff"
+
+
+def _selects(char: str) -> bool:
+    """Whether a character is a mark that has no look of its own: variation selectors and such."""
+    return (
+        "\ufe00" <= char <= "\ufe0f"
+        or "\U000e0100" <= char <= "\U000e01ef"
+        or char in "\u034f\u180b\u180c\u180d\u180f"
+    )
 
 
 def print_tokenized(result: TokenizedCorpus) -> None:
@@ -280,31 +291,6 @@ def print_tokenized(result: TokenizedCorpus) -> None:
     )
     speed = f", {format_size(result.num_bytes / result.seconds)}/s" if result.seconds else ""
     notice(f"{format_size(result.num_bytes)} encoded in {result.seconds:.1f} s{speed}")
-
-
-def print_explanation(words: Sequence[ExplainedWord]) -> None:
-    """The merges of each word: what was merged, its rank, and the word after it."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("word")
-    table.add_column("rank", justify="right")
-    for name in ("merge", "symbols", "ids"):
-        table.add_column(name)
-    for number, word in enumerate(words):
-        if number:
-            table.add_row()
-        start = " ".join(show_token(word.word[i : i + 1])[0] for i in range(len(word.word)))
-        note = "is a token as a whole" if word.whole and len(word.word) > 1 else ""
-        last = len(word.merges)
-        ids = " ".join(map(str, word.ids))
-        table.add_row(
-            Text(show_token(word.word)[0]), "", note, Text(start), ids if not last else ""
-        )
-        for step, merge in enumerate(word.merges, start=1):
-            pair = f"{show_token(merge.left)[0]} + {show_token(merge.right)[0]}"
-            symbols = " ".join(show_token(symbol)[0] for symbol in merge.symbols)
-            shown = ids if step == last else ""
-            table.add_row("", f"{merge.rank:,}", Text(pair), Text(symbols), shown)
-    out().print(table)
 
 
 # -- vocabulary statistics --------------------------------------------------------------------

@@ -111,11 +111,28 @@ class FileDocuments:
                     continue
                 data = path.read_bytes()
             except OSError as error:
-                reason = error.strerror or str(error)
-                raise CorpusError(f"Could not read {path}: {reason}.") from error
+                raise _unreadable(path, error) from error
             if self.skip_binary and self.options.nul_means_binary and b"\0" in data:
                 continue
             yield self.options.decode(data, str(path))
+
+
+def read_text(path: Path, options: ReadOptions) -> str:
+    """The text of one file, whatever its name ends in: a `.jsonl` is read as it stands there.
+
+    Raises:
+        CorpusError: the file is missing, is a folder, or cannot be read.
+        UsageError: bytes that are not in the encoding.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return options.decode(data, str(path))
+
+
+def _unreadable(path: Path, error: OSError) -> CorpusError:
+    return CorpusError(f"Could not read {path}: {error.strerror or error}.")
 
 
 def text_files(folder: Path) -> tuple[Path, ...]:
