@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from toolkit.errors import RunError, UnknownNameError, UsageError, VocabularyError
 from toolkit.files import write_bytes
@@ -32,10 +31,12 @@ from toolkit.tokenizers.closed import documents_of, require_policy, unknown_piec
 from toolkit.tokenizers.sentencepiece_files import (
     BYTE,
     CONTROL,
+    LINE_ENDS,
     SPACE,
     UNKNOWN,
     make_tokenizer_json,
     parse_model,
+    round_scores,
 )
 from toolkit.tokenizers.special import check_special_names, split_at_special
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 MODEL_TYPES = ("unigram", "bpe", "char", "word")
 NUM_BYTES = 256
-LINE_ENDS = "\r\n"
 # At a NUL SentencePiece ends a sentence itself; "▁" is never learnt, because it means a space.
 _ENDS_OF_SENTENCES = re.compile(f"[{LINE_ENDS}\0{SPACE}]")
 _UNK_TEXT = " \u2047 "  # how SentencePiece decodes <unk>
@@ -100,16 +100,25 @@ class SentencePieceTokenizer(Tokenizer):
         if not self._file.byte_fallback:
             self.closed_vocabulary = True
             self.unk_id = self._unk_id if unknown == "unk" else None
-        self._cuts = self._find_cuts()
+        self._cuts = {cut: np.array(ids, np.uint32) for cut, ids in self._find_cuts().items()}
+        self._cut_pattern = re.compile(f"([{''.join(self._cuts)}])") if self._cuts else None
 
     def _find_cuts(self) -> dict[str, list[int]]:
-        """What is encoded apart from the text around it: each such text and its ids."""
-        cuts = {}
+        """What is encoded apart from the text around it: each such character and its ids.
+
+        The ends of lines, so that each line is encoded by itself: SentencePiece adds scores up in
+        float32 from the beginning of a text, so that after some thousand tokens rounding decides
+        between pieces whose scores are close.
+        """
         ids = {piece.text: token_id for token_id, piece in enumerate(self._file.pieces)}
+        cuts = {}
         if self._file.byte_fallback and self._file.keeps_text:
             cuts[SPACE] = [ids[f"<0x{byte:02X}>"] for byte in SPACE.encode()]
-        if self._file.model_type == "word":
-            cuts.update({end: [ids[end]] for end in LINE_ENDS if end in ids})
+        if self._file.lines_are_apart:
+            for end in LINE_ENDS:
+                piece = f"<0x{ord(end):02X}>" if self._file.byte_fallback else end
+                if piece in ids:
+                    cuts[end] = [ids[piece]]
         return cuts
 
     # -- making one -----------------------------------------------------------------------------
@@ -187,7 +196,8 @@ class SentencePieceTokenizer(Tokenizer):
             if lines.error is not None:
                 raise lines.error from None
             raise _training_error(error, lines, vocab_size) from error
-        return cls(model.getvalue(), unknown)
+        trained = model.getvalue()
+        return cls(round_scores(trained) if model_type == "unigram" else trained, unknown)
 
     @classmethod
     def options_of_spec(cls, argument: str) -> dict[str, Any]:
@@ -244,51 +254,57 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str], *, num_threads: int | None = None) -> TokenBatch:
         texts = [well_formed(text) for text in texts]
-        if any(cut in text for cut in self._cuts for text in texts):
-            return TokenBatch.from_lists(self._encode(text) for text in texts)
-        threads = num_threads or os.cpu_count() or 1
-        documents = self._processor.encode(texts, return_type="numpy", num_threads=threads)
-        batch = TokenBatch.from_lists(documents)
-        self._check_known(batch.ids, texts, batch.offsets)
+        batch = self._pieces(texts, num_threads or os.cpu_count() or 1)
+        self._check_known(batch, texts)
         return batch
 
     def count_unknown(self, text: str) -> tuple[int, int]:
         """How many tokens of `text` are `<unk>`, and how many there are."""
-        ids = self._pieces(well_formed(text))
-        unknown = 0 if self._file.byte_fallback else ids.count(self._unk_id)
+        ids = self._pieces([well_formed(text)]).ids
+        unknown = 0 if self._file.byte_fallback else int(np.count_nonzero(ids == self._unk_id))
         return unknown, len(ids)
 
     def _encode(self, text: str) -> list[int]:
-        ids = self._pieces(text)
-        self._check_known(ids, [text])
+        batch = self._pieces([text])
+        self._check_known(batch, [text])
+        ids: list[int] = batch.ids.tolist()
         return ids
 
-    def _pieces(self, text: str) -> list[int]:
-        """The ids of a text, `<unk>` where there is no piece."""
-        if not any(cut in text for cut in self._cuts):
-            ids: list[int] = self._processor.encode(text)
-            return ids
-        ids = []
-        for part in re.split(f"([{''.join(self._cuts)}])", text):
-            ids += self._cuts[part] if part in self._cuts else self._processor.encode(part)
-        return ids
+    def _pieces(self, texts: Sequence[str], num_threads: int = 1) -> TokenBatch:
+        """The ids of texts, `<unk>` where there is no piece."""
+        parts = [self._cut(text) for text in texts]
+        # What is between the cuts, of all texts at once: SentencePiece shares it among threads.
+        plain = [part for text_parts in parts for part in text_parts[::2]]
+        encoded = self._processor.encode(plain, return_type="numpy", num_threads=num_threads)
+        found = iter(encoded)
+        arrays: list[Any] = []
+        lengths = []
+        for text_parts in parts:
+            length = 0
+            for place, part in enumerate(text_parts):
+                arrays.append(self._cuts[part] if place % 2 else next(found))
+                length += len(arrays[-1])
+            lengths.append(length)
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        ids = np.concatenate([np.zeros(0, np.uint32), *arrays], dtype=np.uint32, casting="unsafe")
+        return TokenBatch(ids, offsets)
 
-    def _check_known(
-        self,
-        ids: Sequence[int] | npt.NDArray[np.uint32],
-        texts: Sequence[str],
-        offsets: Sequence[int] | npt.NDArray[np.int64] = (0,),
-    ) -> None:
+    def _cut(self, text: str) -> list[str]:
+        """`text` in parts: plain text, a cut, plain text, a cut, …, plain text."""
+        return self._cut_pattern.split(text) if self._cut_pattern else [text]
+
+    def _check_known(self, batch: TokenBatch, texts: Sequence[str]) -> None:
         """
         Raises:
             VocabularyError: there is an `<unk>` among the ids, and the policy is "error".
         """
         if self.unknown == "unk" or self._file.byte_fallback:
             return
-        places = np.flatnonzero(np.asarray(ids) == self._unk_id)
+        places = np.flatnonzero(batch.ids == self._unk_id)
         if not len(places):
             return
-        number = int(np.searchsorted(np.asarray(offsets), places[0], side="right")) - 1
+        number = int(np.searchsorted(batch.offsets, places[0], side="right")) - 1
         where = f" of text {number}" if len(texts) > 1 else ""
         text = texts[number]
         begin, end = self._first_unknown(text)
@@ -297,9 +313,8 @@ class SentencePieceTokenizer(Tokenizer):
     def _first_unknown(self, text: str) -> tuple[int, int]:
         """From where to where the first part of `text` reaches that the model has no piece for."""
         start = 0
-        cuts = f"([{''.join(self._cuts)}])" if self._cuts else r"(?!)"
-        for part in re.split(cuts, text):
-            if part not in self._cuts:
+        for place, part in enumerate(self._cut(text)):
+            if place % 2 == 0:
                 found = self._processor.encode_as_offset_mapping(part)
                 for token_id, (begin, end) in zip(found["ids"], found["offsets"], strict=True):
                     if token_id == self._unk_id:

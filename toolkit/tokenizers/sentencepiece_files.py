@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SPACE = "▁"  # how a space is written in a piece
+LINE_ENDS = "\r\n"
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+# Sums of a few thousand multiples of it are exact in float32: segmentations that are equally good
+# then stay so in whatever order their scores are added.
+SCORE_STEP = 2.0**-10
 _MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
 
@@ -50,6 +54,15 @@ class ModelFile:
     whitespace_as_suffix: bool
 
     @property
+    def lines_are_apart(self) -> bool:
+        """Whether a text may be encoded line by line: no piece reaches across the end of a line,
+        and the best pieces of a line, by exact sums, do not depend on the lines before it."""
+        normal = [piece for piece in self.pieces if piece.kind == NORMAL]
+        crossing = any(end in piece.text for piece in normal for end in LINE_ENDS)
+        exact = all((piece.score / SCORE_STEP).is_integer() for piece in normal)
+        return self.keeps_text and not crossing and (exact or self.model_type != "unigram")
+
+    @property
     def keeps_text(self) -> bool:
         """Whether text is encoded as it is: no normalisation, no space put before it."""
         changed = self.charsmap or self.add_dummy_prefix or self.remove_extra_whitespaces
@@ -65,15 +78,15 @@ def parse_model(data: bytes) -> ModelFile:
     pieces: list[Piece] = []
     trainer: dict[int, Any] = {}
     normalizer: dict[int, Any] = {}
-    for number, value in _fields(data):
+    for number, value, _ in _fields(data):
         if number == 1:
-            piece: dict[int, Any] = dict(_fields(_message(value)))
+            piece = _as_dict(value)
             score = struct.unpack("<f", piece.get(2, bytes(4)))[0]
             pieces.append(Piece(_message(piece[1]).decode(), score, piece.get(3, NORMAL)))
         elif number == 2:
-            trainer = dict(_fields(_message(value)))
+            trainer = _as_dict(value)
         elif number == 3:
-            normalizer = dict(_fields(_message(value)))
+            normalizer = _as_dict(value)
     if not pieces:
         raise ValueError("it holds no pieces")
     return ModelFile(
@@ -87,22 +100,46 @@ def parse_model(data: bytes) -> ModelFile:
     )
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message: (number, an int or the raw bytes)."""
+def round_scores(data: bytes) -> bytes:
+    """The `.model` with every score rounded to a multiple of `SCORE_STEP`.
+
+    SentencePiece adds scores up in float32 and Hugging Face in float64. Without this, ties between
+    segmentations fall to rounding, and the two disagree now and then.
+    """
+    rounded = bytearray(data)
+    for number, value, begin in _fields(data):
+        if number != 1:
+            continue
+        for field, score, offset in _fields(_message(value)):
+            if field == 2:
+                (number_read,) = struct.unpack("<f", _message(score))
+                steps = round(number_read / SCORE_STEP)
+                struct.pack_into("<f", rounded, begin + offset, steps * SCORE_STEP)
+    return bytes(rounded)
+
+
+def _as_dict(value: int | bytes) -> dict[int, Any]:
+    """A message's fields by number; of a repeated one the last."""
+    return {number: inner for number, inner, _ in _fields(_message(value))}
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes, int]]:
+    """The fields of a message: (number, an int or the raw bytes, where the value begins)."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
         kind = key & 7
         if kind == 0:
+            begin = at
             number, at = _varint(data, at)
-            yield key >> 3, number
+            yield key >> 3, number, begin
             continue
         length = {1: 8, 5: 4}.get(kind)
         if kind == 2:
             length, at = _varint(data, at)
         if length is None or at + length > len(data):
             raise ValueError(f"no field can begin at byte {at}")
-        yield key >> 3, data[at : at + length]
+        yield key >> 3, data[at : at + length], at
         at += length
 
 
@@ -128,6 +165,11 @@ def _message(value: int | bytes) -> bytes:
 # -- tokenizer.json ---------------------------------------------------------------------------
 
 
+# The score of pieces that no text should become. Hugging Face's unigram model would otherwise find
+# "<unk>" and "<0x41>" in a text that has these very characters.
+_NEVER = -1e6
+
+
 def make_tokenizer_json(model: ModelFile) -> dict[str, Any] | None:
     """The content of a `tokenizer.json` with the same ids.
 
@@ -144,7 +186,10 @@ def make_tokenizer_json(model: ModelFile) -> dict[str, Any] | None:
         description = {
             "type": "Unigram",
             "unk_id": unknown[0],
-            "vocab": [[piece.text, piece.score] for piece in model.pieces],
+            "vocab": [
+                [piece.text, piece.score if piece.kind == NORMAL else _NEVER]
+                for piece in model.pieces
+            ],
             "byte_fallback": model.byte_fallback,
         }
     elif model.model_type in ("bpe", "char"):
