@@ -61,7 +61,8 @@ def comparison_figure(rows: Sequence[ComparedTokenizer]) -> Figure:
     with paper_style():
         bar_height = 0.17 * len(rows) + 0.45
         figure = new_figure(2.7 + bar_height)
-        points, bars = figure.subfigures(2, 1, height_ratios=[2.7, bar_height])
+        parts: Any = figure.subfigures(2, 1, height_ratios=[2.7, bar_height])
+        points, bars = parts
         axes: Any = points.subplots()
         sizes = [row.stats.vocab_size for row in rows]
         gains = [row.stats.bytes_per_token for row in rows]
@@ -111,7 +112,7 @@ def _draw_bars(figure: Any, rows: Sequence[ComparedTokenizer], names: Sequence[s
                 fontsize=6,
             )
         axes.set_title(title, fontsize=7)
-        axes.set_xlim(0, max(values) * 1.45 or 1)
+        axes.set_xlim(0, max(values) * 1.6 or 1)
         axes.set_xticks([])
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)

@@ -16,7 +16,11 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top
 _TIED_FROM = 9  # points: a text farther away needs a line to show what it belongs to
 
 # Where a label may go, in steps from its point: beside it first, then farther away.
-_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+_DIRECTIONS: tuple[Point, ...] = (
+    (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1),
+    (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1),
+)  # fmt: skip
+_DISTANCES = (5, 9, 14, 20, 28, 38, 50, 64)
 
 
 def label_points(
@@ -37,14 +41,14 @@ def label_points(
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # settles where the axes are
-    frame = axes.get_window_extent()
     pixels = figure.dpi / 72
     to_pixels = axes.transData.transform
     points: list[Point] = [tuple(to_pixels((x, y)).tolist()) for x, y, _ in labels]
     kept_off = to_pixels(list(avoid)).tolist() if avoid else []
-    taken: list[Box] = [(x, y, x, y) for x, y in kept_off]
+    taken = [_around(x, y, 2.5 * pixels) for x, y in kept_off]
     own = len(taken)
     taken += [_around(x, y, 3 * pixels) for x, y in points]
+    frame = axes.get_window_extent().extents.tolist()
     for number, (x, y, text) in enumerate(labels):
         color = colors[number] if colors else "black"
         note = axes.annotate(
@@ -52,8 +56,8 @@ def label_points(
         )
         note.set_in_layout(False)
         size = note.get_window_extent()
-        best: tuple[float, Box, float] | None = None
-        for distance in (5, 9, 14, 20, 28, 38, 50):
+        best: tuple[float, Box, int] | None = None
+        for distance in _DISTANCES:
             for preference, (right, up) in enumerate(_DIRECTIONS):
                 px, py = points[number]
                 step = distance * pixels * (0.75 if right and up else 1.0)
@@ -61,7 +65,7 @@ def label_points(
                 bottom = py + up * step - size.height * (1 - up) / 2
                 box = (left, bottom, left + size.width, bottom + size.height)
                 cost = 1000.0 * sum(_overlap(box, other) for other in taken)
-                cost += 1e6 * _outside(box, frame.extents) + distance * 10 + preference
+                cost += 1e6 * _outside(box, frame) + distance * 10 + preference
                 if distance > _TIED_FROM:  # its line may cross a curve, but no text or point
                     tie = _between(points[number], _nearest(box, px, py))
                     others = [other for i, other in enumerate(taken[own:]) if i != number]
