@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "toolkit"
 # Lowest first; names on one line do not import each other, except inside one folder.
 LAYERS = [
     ["errors"],
-    ["files", "home", "terminal_plot"],
+    ["files", "home", "jsonable", "terminal_plot"],
     ["tokenizers", "models"],
     ["corpora"],
-    ["data"],
+    ["data", "reporting"],
     ["training", "generation"],
     ["run"],
     ["pipeline"],

@@ -6,7 +6,6 @@ what was asked for. The training display is in `display.py`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import time
@@ -20,6 +19,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+# `cli` and `display` look for both under the name of this module.
+from toolkit.jsonable import bytes_to_json as bytes_to_json
+from toolkit.jsonable import to_jsonable as to_jsonable
 from toolkit.terminal_plot import format_number, line_chart
 
 if TYPE_CHECKING:
@@ -72,32 +74,6 @@ def notice(message: str) -> None:
 def print_json(value: Any) -> None:
     """A JSON document on standard output; dataclasses and bytes are understood."""
     sys.stdout.write(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
-
-
-def to_jsonable(value: Any) -> Any:
-    """Dataclasses to dicts, bytes to text where they are UTF-8 and to hex where they are not."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: to_jsonable(getattr(value, field.name)) for field in fields}
-    if isinstance(value, dict):
-        return {str(key): to_jsonable(item) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return bytes_to_json(value)
-    if isinstance(value, list | tuple):
-        return [to_jsonable(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def bytes_to_json(value: bytes) -> str:
-    r"""Text where the bytes are UTF-8, otherwise `\x..` for each byte.
-
-    >>> bytes_to_json(b" the"), bytes_to_json(b"\xf0\x9f")
-    (' the', '\\xf0\\x9f')
-    """
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return "".join(f"\\x{byte:02x}" for byte in value)
 
 
 def format_size(num_bytes: int | float) -> str:
