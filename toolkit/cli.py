@@ -9,12 +9,15 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import toolkit
 from toolkit.errors import ToolkitError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from toolkit.corpora import Corpus
 
 app = typer.Typer(
     name="toolkit",
@@ -106,6 +109,15 @@ MaxMemory = Annotated[
         help="bpe: memory to train with, such as 2GB; the rarest words are dropped if need be.",
     ),
 ]
+TokenizerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tokenizer-option",
+        "-O",
+        metavar="NAME=VALUE",
+        help="An option of the tokenizer, such as -O pattern=cl100k; repeatable.",
+    ),
+]
 TextField = Annotated[str, typer.Option(help="Of .jsonl and .parquet corpora.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 RunPath = Annotated[
@@ -188,6 +200,7 @@ def train(
         _option(_TRAINING, metavar="auto|float32|bfloat16|float16", help="Of the computation."),
     ] = None,
     max_memory: MaxMemory = None,
+    option: TokenizerOption = None,
     unknown: Unknown = None,
     encoding: Encoding = "utf-8",
     errors: Errors = "strict",
@@ -254,7 +267,7 @@ def train(
                 size=size,
                 out=out,
                 held_out=held_out,
-                tokenizer_options=_tokenizer_options(unknown, max_memory),
+                tokenizer_options=_tokenizer_options(unknown, max_memory, option),
                 on_stage=show.stage,
                 on_progress=on_progress,
                 device=device,
@@ -267,10 +280,9 @@ def train(
 
 def _refuse_when_resuming(context: typer.Context) -> None:
     parts = ("tokenizer", "corpus", "model", "preset", "size")
-    for name in (*parts, "held_out", "unknown", "encoding", "max_memory"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
-            option = "--" + name.replace("_", "-")
+    for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
+        if _was_given(context, name):
+            option = "--tokenizer-option" if name == "option" else "--" + name.replace("_", "-")
             raise UsageError(
                 f"{option} cannot be given with --resume: a run keeps what it was started with. "
                 "Leave it out, or start a new run without --resume."
@@ -362,15 +374,46 @@ def _read_stdin() -> str:
 @app.command(
     "vocab-stats",
     epilog="Examples: [cyan]toolkit vocab-stats[/cyan] · "
-    "[cyan]toolkit vocab-stats -t char -c my.txt[/cyan] · "
-    "[cyan]toolkit vocab-stats -t bpe:1024 --json[/cyan]",
+    "[cyan]toolkit vocab-stats --compare char,word,bpe:1k,bpe:4k,tiktoken:cl100k_base[/cyan] · "
+    "[cyan]toolkit vocab-stats --suggest[/cyan] · "
+    "[cyan]toolkit vocab-stats -t bpe:4k --out figures/ --html report.html[/cyan]",
 )
 def vocab_stats(
     tokenizer: TokenizerSpec = "bpe",
-    corpus: CorpusSpec = "shakespeare",
-    every: Annotated[int, typer.Option(help="bpe: merges between rows of the growth table.")] = 64,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC,SPEC,…", help="Several tokenizers side by side."),
+    ] = None,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corpus",
+            "-c",
+            metavar="NAME|FILE|FOLDER|GLOB|-",
+            help="The text, by default shakespeare; repeat it to compare texts.",
+        ),
+    ] = None,
+    train_on: Annotated[
+        str | None,
+        typer.Option(metavar="CORPUS", help="Train on this text instead of each text itself."),
+    ] = None,
+    split_by: Annotated[
+        str | None, typer.Option(metavar="script", help="Count words by script, too.")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="bpe: the vocabulary size at the knee, and why.")
+    ] = False,
+    every: Annotated[
+        int | None, typer.Option(help="bpe: merges between rows of the growth table.")
+    ] = None,
     top: Annotated[int, typer.Option(help="How many tokens the lists show.")] = 10,
+    n_embd: Annotated[int, typer.Option(help="Channels, for the size of an embedding.")] = 768,
     held_out: Annotated[float, typer.Option(help="Share of the text kept for unknowns.")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for figures (PNG, SVG), CSV and JSON.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="A file for all of it on one page.")] = None,
+    option: TokenizerOption = None,
     unknown: Unknown = None,
     encoding: Encoding = "utf-8",
     errors: Errors = "strict",
@@ -380,29 +423,80 @@ def vocab_stats(
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
+    context: typer.Context = None,  # type: ignore[assignment]  # Typer passes it
 ) -> None:
-    """Statistics of a vocabulary on a text, and how a BPE's vocabulary grows."""
-    from toolkit import console
-    from toolkit.corpora import load_corpus
-    from toolkit.tokenizers import load_tokenizer
-    from toolkit.tokenizers import vocab_growth as measure_growth
-    from toolkit.tokenizers import vocab_stats as measure
-    from toolkit.tokenizers.registry import needs_corpus
+    """What a vocabulary does to a text, how it grows, and which tokenizer suits.
 
+    One tokenizer alone: statistics, the laws of Heaps and Zipf, and for a bpe each merge. Several
+    (--compare, or several --corpus): a table with the best value of each column marked.
+    """
+    from toolkit import console, vocab_view
+    from toolkit.corpora import load_corpus
+    from toolkit.tokenizers.registry import class_of_spec
+    from toolkit.vocabularies import measure_vocabularies
+
+    if compare is not None and _was_given(context, "tokenizer"):
+        raise UsageError("--compare and --tokenizer exclude each other; give one of them.")
+    if split_by not in (None, "script"):
+        raise UnknownNameError("way for --split-by", str(split_by), ["script"])
+    if every is not None and every < 1:
+        raise UsageError(f"--every {every} must be at least 1")
+    specs = _split_specs(compare) if compare is not None else [tokenizer]
+    for spec in specs:
+        class_of_spec(spec)  # a misspelt name is refused before a corpus is fetched
+    if out is not None or html is not None:
+        from toolkit.reporting import require_plots
+
+        require_plots()
     with console.progress("reading", quiet) as show:
-        text = load_corpus(
-            corpus, encoding=encoding, errors=errors, text_field=text_field, on_progress=show
-        )
-    seen, kept = text.split(held_out)
-    options = {"unknown": unknown} if unknown else {}
-    made = load_tokenizer(tokenizer, seen if needs_corpus(tokenizer) else None, **options)
-    stats = measure(made, seen, kept, top=top)
-    growth = measure_growth(seen, made, every=every) if made.name == "bpe" else None
+
+        def load(spec: str) -> Corpus:
+            return load_corpus(
+                spec, encoding=encoding, errors=errors, text_field=text_field, on_progress=show
+            )
+
+        texts = [load(spec) for spec in corpus or ["shakespeare"]]
+        source = load(train_on) if train_on is not None else None
+    report = measure_vocabularies(
+        specs,
+        texts,
+        train_on=source,
+        held_out=held_out,
+        options=_tokenizer_options(unknown, None, option),
+        top=top,
+        n_embd=n_embd,
+        by_script=split_by == "script",
+        suggest=suggest,
+        on_stage=console.notice if verbose and not quiet else None,
+    )
+    written: list[Path] = []
+    if out is not None:
+        from toolkit.reporting import write_report
+
+        written += write_report(report, out)
+    if html is not None:
+        from toolkit.reporting import write_page
+
+        write_page(report, html)
+        written.append(html)
     if json:
-        report = {"tokenizer": tokenizer, "corpus": text.name, "stats": stats, "growth": growth}
-        console.print_json(report)
+        console.print_json(vocab_view.report_to_json(report, every=every))
     else:
-        console.print_vocab_stats(f"{tokenizer} on {text.name}", stats, growth)
+        vocab_view.print_report(report, every=every)
+    if written and not quiet:
+        console.notice(f"written: {', '.join(map(str, written))}")
+
+
+def _split_specs(text: str) -> list[str]:
+    specs = [spec.strip() for spec in text.split(",")]
+    if "" in specs or len(set(specs)) < len(specs):
+        raise UsageError(f"--compare '{text}': expected different tokenizers, as in char,bpe:4k.")
+    return specs
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 corpora_app = typer.Typer(
@@ -441,6 +535,7 @@ def corpora_tokenize(
         int | None, typer.Option(help="Ids in a file before the next one begins.")
     ] = None,
     max_memory: MaxMemory = None,
+    option: TokenizerOption = None,
     unknown: Unknown = None,
     encoding: Encoding = "utf-8",
     errors: Errors = "strict",
@@ -473,7 +568,7 @@ def corpora_tokenize(
             out,
             held_out=held_out,
             shard_tokens=shard_tokens,
-            tokenizer_options=_tokenizer_options(unknown, max_memory),
+            tokenizer_options=_tokenizer_options(unknown, max_memory, option),
             on_progress=show,
         )
     if json:
@@ -482,13 +577,33 @@ def corpora_tokenize(
         console.print_tokenized(result)
 
 
-def _tokenizer_options(unknown: str | None, max_memory: str | None) -> dict[str, Any]:
+def _tokenizer_options(
+    unknown: str | None, max_memory: str | None, settings: list[str] | None
+) -> dict[str, Any]:
     options: dict[str, Any] = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise UsageError(
+                f"--tokenizer-option '{setting}' is not NAME=VALUE: write for example "
+                "-O pattern=cl100k."
+            )
+        options[name.replace("-", "_")] = _parse_value(value)
     if unknown is not None:
         options["unknown"] = unknown
     if max_memory is not None:
         options["max_memory"] = _parse_memory(max_memory)
     return options
+
+
+def _parse_value(text: str) -> Any:
+    """A number, true, false or a list as TOML writes them; anything else is a text."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
 
 
 def _parse_memory(text: str) -> int:
@@ -539,6 +654,7 @@ def tokenize(
         tuple[str, str] | None,
         typer.Option("--diff", metavar="SPEC SPEC", help="Where two tokenizers cut differently."),
     ] = None,
+    option: TokenizerOption = None,
     unknown: Unknown = None,
     encoding: Annotated[
         str, typer.Option(help="Of --file, of standard input and of the corpus's files.")
@@ -567,7 +683,7 @@ def tokenize(
         made = [opened.tokenizer]
     else:
         specs = diff or (tokenizer or "bpe",)
-        options = {"unknown": unknown} if unknown else {}
+        options = _tokenizer_options(unknown, None, option)
         source = None
         learning = [spec for spec in specs if needs_corpus(spec)]
         if learning:

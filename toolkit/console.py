@@ -22,15 +22,13 @@ from rich.text import Text
 # `cli` and `display` look for both under the name of this module.
 from toolkit.jsonable import bytes_to_json as bytes_to_json
 from toolkit.jsonable import to_jsonable as to_jsonable
-from toolkit.terminal_plot import format_number, line_chart
+from toolkit.terminal_plot import format_number
 
 if TYPE_CHECKING:
     from toolkit.corpora import CorpusInfo
     from toolkit.generation import Completion
     from toolkit.pipeline import TokenizedCorpus
     from toolkit.run import Run
-    from toolkit.tokenizers.growth import VocabGrowth
-    from toolkit.tokenizers.stats import VocabStats
 
 _PIPE_WIDTH = 200
 _PROMPT_STYLE = "bold cyan"
@@ -267,83 +265,6 @@ def print_tokenized(result: TokenizedCorpus) -> None:
     )
     speed = f", {format_size(result.num_bytes / result.seconds)}/s" if result.seconds else ""
     notice(f"{format_size(result.num_bytes)} encoded in {result.seconds:.1f} s{speed}")
-
-
-# -- vocabulary statistics --------------------------------------------------------------------
-
-
-def print_vocab_stats(name: str, stats: VocabStats, growth: VocabGrowth | None) -> None:
-    """The tables and curves of `toolkit vocab-stats`."""
-    console = out()
-    facts = Table(box=None, pad_edge=False, show_header=False)
-    facts.add_column()
-    facts.add_column(justify="right")
-    unused = stats.vocab_size - stats.distinct_tokens
-    for label, value in (
-        ("vocabulary size", f"{stats.vocab_size:,}"),
-        ("distinct tokens in use", f"{stats.distinct_tokens:,} ({unused:,} unused)"),
-        ("tokens", f"{stats.num_tokens:,}"),
-        ("bytes per token", f"{stats.bytes_per_token:.3f}"),
-        ("tokens per word", f"{stats.tokens_per_word:.3f}"),
-        ("unknown rate, held out", _maybe(stats.unknown_rate, "{:.3%}")),
-    ):
-        facts.add_row(label, value)
-    console.print(f"[bold]{escape(name)}[/bold]")
-    console.print(facts)
-
-    console.print("\n[bold]most frequent tokens[/bold]")
-    table = Table("id", "token", box=None, pad_edge=False)
-    table.add_column("count", justify="right")
-    table.add_column("share", justify="right")
-    for frequent in stats.most_frequent:
-        share = frequent.count / stats.num_tokens
-        shown = Text(show_token(frequent.token)[0])
-        table.add_row(str(frequent.id), shown, f"{frequent.count:,}", f"{share:.2%}")
-    console.print(table)
-
-    console.print("\n[bold]longest tokens in use[/bold]")
-    table = Table("id", "token", box=None, pad_edge=False)
-    table.add_column("bytes", justify="right")
-    table.add_column("count", justify="right")
-    for long in stats.longest:
-        shown = Text(show_token(long.token)[0])
-        table.add_row(str(long.id), shown, str(len(long.token)), f"{long.count:,}")
-    console.print(table)
-    if growth is not None:
-        print_growth(growth)
-
-
-def print_growth(growth: VocabGrowth) -> None:
-    """The growth table of a BPE and its two curves."""
-    console = out()
-    console.print("\n[bold]growth: what each merge does to the corpus[/bold]")
-    table = Table(box=None, pad_edge=False)
-    for name in ("merges", "vocabulary", "in use", "tokens", "bytes/token"):
-        table.add_column(name, justify="right")
-    table.add_column("next pair")
-    table.add_column("count", justify="right")
-    for row in growth.rows:
-        pair = " + ".join(show_token(part)[0] for part in row.next_pair) if row.next_pair else "–"
-        table.add_row(
-            f"{row.merges:,}",
-            f"{row.vocab_size:,}",
-            f"{row.symbols_in_use:,}",
-            f"{row.num_tokens:,}",
-            f"{row.bytes_per_token:.3f}",
-            Text(pair),
-            f"{row.next_count:,}" if row.next_pair else "–",
-        )
-    console.print(table)
-    merges = [row.merges for row in growth.rows]
-    curves = (
-        ("symbols in use against merges", [row.symbols_in_use for row in growth.rows]),
-        ("tokens in the corpus against merges", [row.num_tokens for row in growth.rows]),
-    )
-    for title, values in curves:
-        chart = line_chart(merges, values)
-        if chart:
-            console.print(f"\n[bold]{title}[/bold]")
-            console.print("\n".join(chart), markup=False)
 
 
 # -- generated text ---------------------------------------------------------------------------

@@ -15,12 +15,19 @@ _BLANK = 0x2800
 
 
 def line_chart(
-    x: Sequence[float], y: Sequence[float], *, width: int = 60, height: int = 8
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    width: int = 60,
+    height: int = 8,
+    log_x: bool = False,
+    log_y: bool = False,
 ) -> list[str]:
     """A curve through the points (x, y), as `height` lines of text plus one for the x axis.
 
     `width` counts characters without the labels of the y axis. Points that are not finite are
-    left out; fewer than two points that can be drawn give no lines.
+    left out, and on a logarithmic axis those that are not positive; fewer than two points that can
+    be drawn give no lines.
 
     >>> for line in line_chart([0, 1, 2, 3], [0, 1, 2, 3], width=4, height=2):
     ...     print(line)
@@ -29,12 +36,18 @@ def line_chart(
       └────
        0  3
     """
-    points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if math.isfinite(a + b)]
+    points = [
+        (float(a), float(b))
+        for a, b in zip(x, y, strict=True)
+        if math.isfinite(a + b) and (a > 0 or not log_x) and (b > 0 or not log_y)
+    ]
     if len(points) < 2:
         return []
     xs, ys = [point[0] for point in points], [point[1] for point in points]
     columns, rows = 2 * width, 4 * height
-    dots = [(_scale(a, xs, columns), _scale(b, ys, rows)) for a, b in points]
+    across = _places([math.log(a) for a in xs] if log_x else xs, columns)
+    up = _places([math.log(b) for b in ys] if log_y else ys, rows)
+    dots = list(zip(across, up, strict=True))
     cells = [[0] * width for _ in range(height)]
     for (column, row), (next_column, next_row) in pairwise(dots):
         steps = max(abs(next_column - column), abs(next_row - row), 1)
@@ -69,8 +82,9 @@ def format_number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _scale(value: float, values: Sequence[float], dots: int) -> int:
+def _places(values: Sequence[float], dots: int) -> list[int]:
+    """Where each value comes to lie on a line of so many dots."""
     low, high = min(values), max(values)
     if high == low:
-        return dots // 2
-    return round((value - low) / (high - low) * (dots - 1))
+        return [dots // 2] * len(values)
+    return [round((value - low) / (high - low) * (dots - 1)) for value in values]

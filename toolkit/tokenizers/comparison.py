@@ -43,6 +43,7 @@ def compare_tokenizers(
     held_out_texts: Iterable[str] | None = None,
     *,
     corpus: str = "text",
+    top: int = 20,
     n_embd: int = 768,
     by_script: bool = False,
     measure_speed: bool = True,
@@ -54,6 +55,7 @@ def compare_tokenizers(
         texts: documents; read once for each tokenizer, so no iterator that is empty afterwards.
         held_out_texts: documents for the unknown rate, likewise.
         corpus: the name of the texts, to show.
+        top: length of the lists of tokens in `stats`.
         n_embd: channels of a model that would use the vocabulary.
         by_script: fill in `stats.scripts`.
         measure_speed: time the encoding of up to 4 MB of the texts.
@@ -70,7 +72,7 @@ def compare_tokenizers(
         raise UsageError("compare_tokenizers reads the texts several times: give a list of them")
     rows = []
     for name, tokenizer in tokenizers.items():
-        stats = vocab_stats(tokenizer, texts, held_out_texts, by_script=by_script)
+        stats = vocab_stats(tokenizer, texts, held_out_texts, top=top, by_script=by_script)
         speed = encode_speed(tokenizer, texts) if measure_speed else None
         rows.append(ComparedTokenizer(name, corpus, stats, tokenizer.vocab_size * n_embd, speed))
     return rows

@@ -19,6 +19,7 @@ import importlib
 import inspect
 import os
 import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -49,6 +50,13 @@ _OPENERS = {
         "sentencepiece:PATH.model",
         "toolkit.tokenizers.sentencepiece_backend:SentencePieceTokenizer.from_file",
     ),
+}
+_PLAIN_TYPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "nothing",
 }
 _CLASS_SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -177,6 +185,7 @@ def load_tokenizer(
         if opener is None:
             return Tokenizer.load(_saved_folder(Path(spec)))
         method, source = opener
+        _check_types(method, options)
         opened: Tokenizer = method(source, **options)
         return opened
 
@@ -193,6 +202,7 @@ def load_tokenizer(
             )
         options = {**options, name: value}
     _check_options(kind, options, known)
+    _check_types(kind.train if trained else kind, options)
     if not trained:
         return kind(**options)
     if corpus is None:
@@ -338,3 +348,20 @@ def _check_options(kind: type[Tokenizer], options: Iterable[str], known: set[str
         if not known:
             raise UsageError(f"The tokenizer '{kind.name}' has no options, so not '{name}' either.")
         raise UnknownNameError(f"option of the tokenizer {kind.name}", name, known)
+
+
+def _check_types(make: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check options against annotations that are plain types, as they come from a command line."""
+    try:
+        hints = typing.get_type_hints(make)
+    except NameError:  # a name that is only there for type checkers
+        return
+    for name, value in options.items():
+        hint = hints.get(name)
+        allowed = set(typing.get_args(hint)) or {hint}
+        if not allowed <= _PLAIN_TYPES.keys() or type(value) in allowed:
+            continue
+        if float in allowed and type(value) is int:
+            continue
+        expected = " or ".join(_PLAIN_TYPES[kind] for kind in _PLAIN_TYPES if kind in allowed)
+        raise UsageError(f"The option {name} is {value!r}; expected {expected}.")
