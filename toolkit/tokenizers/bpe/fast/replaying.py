@@ -46,7 +46,7 @@ def replay_words(
         begin = starts[word]
         end = starts[word + 1]
         last_rank = to_int(-1)
-        while True:
+        while end - begin > 1:
             lowest = to_int(NO_RANK)
             left = right = symbols[begin]
             for at in range(begin, end - 1):
