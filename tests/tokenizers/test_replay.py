@@ -15,6 +15,16 @@ from toolkit.tokenizers.growth import GrowthRow, VocabGrowth
 
 needs_compiler = pytest.mark.skipif(not can_compile(), reason="NUMBA_DISABLE_JIT: nothing compiled")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Before a test is timed: the first use on a machine compiles."""
+    if can_compile():
+        from toolkit.tokenizers.bpe.fast.replaying import prepare_replaying
+
+        prepare_replaying()
+
+
 SYMBOL = st.sampled_from([b"a", b"b", b"c", b"ab", b"ba", b"aa", b"abc"])
 
 
