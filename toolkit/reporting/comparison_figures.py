@@ -112,7 +112,7 @@ def _draw_bars(figure: Any, rows: Sequence[ComparedTokenizer], names: Sequence[s
                 fontsize=6,
             )
         axes.set_title(title, fontsize=7)
-        axes.set_xlim(0, max(values) * 1.6 or 1)
+        axes.set_xlim(0, max(values) * 1.75 or 1)
         axes.set_xticks([])
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)
