@@ -90,7 +90,7 @@ COLUMNS = (
         "encode_speed",
         "encode MB/s",
         lambda row: row.encode_speed,
-        "{:.2f}".format,
+        "{:,.1f}".format,
         "high",
     ),
 )

@@ -83,7 +83,15 @@ def growth_figure(growth: VocabGrowth, suggestion: VocabSuggestion | None = None
             )
             top = max(growth.distinct_words, peak.symbols_in_use)
             in_use.set_ylim(top=top * 1.3)
-            in_use.legend(handles=in_use.lines[1:], loc="upper left", borderaxespad=0.1)
+            in_use.legend(
+                handles=in_use.lines[1:],
+                loc="upper left",
+                borderaxespad=0.1,
+                frameon=True,  # the line at the knee may pass behind it
+                facecolor="white",
+                edgecolor="none",
+                framealpha=1,
+            )
         if suggestion is not None:
             for axes, _, _ in curves:
                 axes.axvline(suggestion.knee.merges, color=GREY, linestyle=":", linewidth=1.0)
