@@ -1,5 +1,6 @@
 """The look of figures, their files, and that nothing outside is needed or changed."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,19 @@ def test_settings_of_the_caller_neither_matter_nor_change() -> None:
     assert matplotlib.rcParams["svg.hashsalt"] is None
 
 
-def test_no_pyplot() -> None:
-    render(drawing(), "png")
-    assert "matplotlib.pyplot" not in sys.modules
+def test_matplotlib_is_imported_to_draw_and_pyplot_never() -> None:
+    # In a process of its own: other tests may have imported either.
+    script = """
+import sys
+from toolkit.reporting import VocabReport, vocab_report, vocab_pictures
+from toolkit.reporting.figures import new_figure, paper_style, render
+assert "matplotlib" not in sys.modules
+with paper_style():
+    figure = new_figure(1.0)
+render(figure, "png")
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

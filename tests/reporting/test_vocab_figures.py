@@ -1,5 +1,6 @@
 """What is drawn equals what was measured."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -136,18 +137,21 @@ def test_zipf_figure(rows: list[ComparedTokenizer]) -> None:
 def test_a_text_too_short_for_a_law_is_drawn(rows: list[ComparedTokenizer]) -> None:
     stats = rows[0].stats
     short = replace(stats, heaps=stats.heaps[:1], heaps_law=None, zipf=[], zipf_law=None)
-    assert legend_texts(heaps_figure({"short": short})) == ["short, too short"]
+    assert legend_texts(heaps_figure({"short": short})) == ["short, too short for a law"]
     render(zipf_figure({"short": short}), "svg")
 
 
-def test_dollars_in_names_are_no_formula(rows: list[ComparedTokenizer]) -> None:
-    named = [replace(row, tokenizer=f"$\\x{row.tokenizer}$") for row in rows]
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("pattern", ["$\\x{}$", "_{}"])
+def test_signs_in_names_mean_nothing(rows: list[ComparedTokenizer], pattern: str) -> None:
+    named = [replace(row, tokenizer=pattern.format(row.tokenizer)) for row in rows]
     for figure in (
         heaps_figure({row.tokenizer: row.stats for row in named}),
         comparison_figure(named),
         scripts_figure(named),
     ):
         render(figure, "svg")
+    assert len(legend_texts(scripts_figure(named))) == 3
 
 
 # -- comparison -------------------------------------------------------------------------------
@@ -190,6 +194,16 @@ def test_as_many_tokenizers_as_may_be(rows: list[ComparedTokenizer], number: int
     for picture in vocab_pictures(many):
         assert render(picture.figure, "png")
         assert picture.caption.count(". ") == 1, "two sentences"
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_room(rows: list[ComparedTokenizer]) -> None:
+    long = [replace(row, tokenizer=f"hf:/{i}{'/folder' * 20}.json") for i, row in enumerate(rows)]
+    for picture in vocab_pictures(long):
+        render(picture.figure, "svg")
+    shown = legend_texts(scripts_figure(long))[0]
+    assert len(shown) == 34
+    assert re.fullmatch(r"hf:/0/folder.*….*/folder\.json", shown)
 
 
 def test_scripts_figure(rows: list[ComparedTokenizer]) -> None:

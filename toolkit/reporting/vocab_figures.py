@@ -207,7 +207,8 @@ def _law_figure(
     y_label: str,
 ) -> Figure:
     labels = {
-        name: f"{name}, {exponent} = {sign * law.exponent:.2f}" if law else f"{name}, too short"
+        name: plain(name)
+        + (f", {exponent} = {sign * law.exponent:.2f}" if law else ", too short for a law")
         for name, (_, _, law) in curves.items()
     }
     with paper_style():
@@ -233,7 +234,7 @@ def _law_figure(
                 fitted = [law.at(end) for end in ends]
                 axes.plot(ends, fitted, color=look.color, linestyle=look.line, linewidth=0.9)
                 axes.lines[-1].set_label(f"{name}, fitted")
-            label = plain(labels[name])
+            label = labels[name]
             handles.append(
                 Line2D([], [], linestyle=look.line, linewidth=0.9, label=label, **points)
             )
