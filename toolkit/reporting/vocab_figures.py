@@ -69,6 +69,7 @@ def growth_figure(growth: VocabGrowth, suggestion: VocabSuggestion | None = None
             axes.margins(x=0.03, y=0.12)
         length.set_ylim(bottom=0)
         compression.set_xlabel("merges")
+        figure.align_ylabels()
         plain_numbers(compression.xaxis, most=5, whole=True)
 
         peak, last = growth.peak, growth.rows[-1]
@@ -256,4 +257,5 @@ def _spread_in_logs(x: Sequence[int], number: int, *, shift: float) -> list[int]
     logs = np.log(np.array(x, np.float64))
     places = (np.arange(number) + shift) / number * (logs[-1] - logs[0]) + logs[0]
     nearest = np.abs(logs[:, None] - places[None, :]).argmin(axis=0)
-    return sorted(set(nearest.tolist()))
+    # The last one shows whether a vocabulary is used up.
+    return sorted({*nearest.tolist(), len(x) - 1})
