@@ -25,7 +25,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; break-after: avoid; }
 p, figcaption { max-width: 46rem; }
 .soft, figcaption, caption { color: var(--soft); }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .8125rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .25rem 0 .5rem; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
