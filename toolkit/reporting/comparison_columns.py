@@ -53,10 +53,18 @@ COLUMNS = (
     Column("vocab_size", "vocabulary", lambda row: row.stats.vocab_size, _whole),
     Column("num_tokens", "tokens", lambda row: row.stats.num_tokens, _whole, "low"),
     Column(
-        "bytes_per_token", "bytes/token", lambda row: row.stats.bytes_per_token, _decimals, "high"
+        "bytes_per_token",
+        "bytes per token",
+        lambda row: row.stats.bytes_per_token,
+        _decimals,
+        "high",
     ),
     Column(
-        "tokens_per_word", "tokens/word", lambda row: row.stats.tokens_per_word, _decimals, "low"
+        "tokens_per_word",
+        "tokens per word",
+        lambda row: row.stats.tokens_per_word,
+        _decimals,
+        "low",
     ),
     Column(
         "one_token_words", "one-token words", lambda row: row.stats.one_token_words, _share, "high"
@@ -80,9 +88,9 @@ COLUMNS = (
     ),
     Column(
         "encode_speed",
-        "encode, MB/s",
+        "encode MB/s",
         lambda row: row.encode_speed,
-        "{:.2f}".format,
+        "{:,.1f}".format,
         "high",
     ),
 )

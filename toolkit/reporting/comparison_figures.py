@@ -29,6 +29,7 @@ _BARS = {
     "one_token_words": ("one-token\nwords", "{:.0%}"),
     "renyi_efficiency": ("Rényi\nefficiency", "{:.2f}"),
 }
+_MOST_LETTERS = 25  # beside three panels of bars
 _MOST_SCRIPTS = 10
 _MOST_BARS = 60
 _LOG_FROM = 12.0  # tokens per word: above this the bars of other scripts could not be compared
@@ -112,12 +113,12 @@ def _draw_bars(figure: Any, rows: Sequence[ComparedTokenizer], names: Sequence[s
                 fontsize=6,
             )
         axes.set_title(title, fontsize=7)
-        axes.set_xlim(0, max(values) * 1.6 or 1)
+        axes.set_xlim(0, max(values) * 1.75 or 1)
         axes.set_xticks([])
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(left=False)
-    panels[0].set_yticks(places, [plain(name) for name in names])
+    panels[0].set_yticks(places, [plain(name, most=_MOST_LETTERS) for name in names])
     panels[0].invert_yaxis()
 
 
@@ -146,7 +147,7 @@ def scripts_figure(rows: Sequence[ComparedTokenizer]) -> Figure:
 
         thickness = 0.16 if len(rows) == 1 else max(0.3 / len(rows), 0.07)  # inches
         group = thickness * len(rows) + 0.1
-        legend = legend_height(names) if len(rows) > 1 else 0.0
+        legend = legend_height(map(plain, names)) if len(rows) > 1 else 0.0
         figure = new_figure(0.6 + group * len(scripts) + legend)
         axes: Any = figure.subplots()
         highest = 1.0

@@ -175,13 +175,20 @@ def svg_for_page(figure: Figure, name: str, label: str) -> str:
 # -- text -------------------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    r"""Text that matplotlib shows as it is; without this "$" would begin a formula.
+def plain(text: str, *, most: int = 34) -> str:
+    r"""Text that matplotlib shows as it is, without its middle where it is too long for a column.
 
-    >>> plain("a$b$")
+    >>> plain("a$b$")  # "$" would begin a formula
     'a\\$b\\$'
+    >>> plain("hf:/a/very/long/path/tokenizer.json", most=24)
+    'hf:/a/ver…tokenizer.json'
     """
-    return text.replace("$", r"\$")
+    if len(text) > most:
+        start = (most - 1) * 2 // 5
+        text = f"{text[:start]}…{text[start + 1 - most :]}"
+    text = text.replace("$", r"\$")
+    # matplotlib leaves names that begin with "_" out of a legend.
+    return f" {text}" if text.startswith("_") else text
 
 
 def number_label(value: float) -> str:

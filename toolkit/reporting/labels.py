@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Point: TypeAlias = tuple[float, float]
 Box: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top
 
-_TIED_FROM = 9  # points: a text farther away needs a line to show what it belongs to
+_TIED_FROM = 5  # points: a text farther away needs a line to show what it belongs to
 
 # Where a label may go, in steps from its point: beside it first, then farther away.
 _DIRECTIONS: tuple[Point, ...] = (
@@ -47,8 +47,9 @@ def label_points(
     kept_off = to_pixels(list(avoid)).tolist() if avoid else []
     taken = [_around(x, y, 2.5 * pixels) for x, y in kept_off]
     own = len(taken)
-    taken += [_around(x, y, 3 * pixels) for x, y in points]
-    frame = axes.get_window_extent().extents.tolist()
+    # Wide enough that a text does not seem to belong to the wrong point.
+    taken += [_around(x, y, 6 * pixels) for x, y in points]
+    frame = list(axes.get_window_extent().extents)
     for number, (x, y, text) in enumerate(labels):
         color = colors[number] if colors else "black"
         note = axes.annotate(
@@ -64,12 +65,14 @@ def label_points(
                 left = px + right * step - size.width * (1 - right) / 2
                 bottom = py + up * step - size.height * (1 - up) / 2
                 box = (left, bottom, left + size.width, bottom + size.height)
-                cost = 1000.0 * sum(_overlap(box, other) for other in taken)
+                others = [other for i, other in enumerate(taken) if i != own + number]
+                own_point = _around(px, py, 3 * pixels)
+                cost = 1000.0 * sum(_overlap(box, other) for other in [*others, own_point])
                 cost += 1e6 * _outside(box, frame) + distance * 10 + preference
                 if distance > _TIED_FROM:  # its line may cross a curve, but no text or point
                     tie = _between(points[number], _nearest(box, px, py))
-                    others = [other for i, other in enumerate(taken[own:]) if i != number]
-                    cost += 100.0 * sum(_overlap(at, other) for at in tie for other in others)
+                    crossed = others[own:]
+                    cost += 100.0 * sum(_overlap(at, other) for at in tie for other in crossed)
                 if best is None or cost < best[0]:
                     best = (cost, box, distance)
         assert best is not None

@@ -19,16 +19,16 @@ _CSS = """
 @media (prefers-color-scheme: dark) { :root { --text: #e6e8eb; --soft: #a7adb5; --back: #16181b;
   --line: #3a3e44; --head: #22252a; --mark: #1f4a38; --token: #2b3442; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; color: var(--text);
+body { margin: 0 auto; max-width: 68rem; padding: 1.5rem 1rem 4rem; color: var(--text);
   background: var(--back); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; break-after: avoid; }
 p, figcaption { max-width: 46rem; }
 .soft, figcaption, caption { color: var(--soft); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .8125rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .25rem 0 .5rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: bottom; white-space: nowrap; }
 thead th { background: var(--head); white-space: normal; }
 tbody th, thead th:first-child, .left { text-align: left; }
@@ -45,7 +45,8 @@ summary { cursor: pointer; font-weight: 500; }
 @media print { :root { color-scheme: light; --text: #000; --soft: #333; --back: #fff;
   --line: #bbb; --head: #eee; --mark: #ddd; --token: #eee; }
   body { max-width: none; padding: 0; font-size: 10pt; } .scroll { overflow: visible; }
-  table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; } figure svg { max-width: 11cm; } }
+  table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; } h2 { margin-top: 1rem; }
+  figure { margin: .5rem 0; } figure svg { max-width: 9cm; padding: 0; border: 0; } }
 """
 
 

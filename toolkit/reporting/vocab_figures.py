@@ -69,6 +69,7 @@ def growth_figure(growth: VocabGrowth, suggestion: VocabSuggestion | None = None
             axes.margins(x=0.03, y=0.12)
         length.set_ylim(bottom=0)
         compression.set_xlabel("merges")
+        figure.align_ylabels()
         plain_numbers(compression.xaxis, most=5, whole=True)
 
         peak, last = growth.peak, growth.rows[-1]
@@ -83,7 +84,15 @@ def growth_figure(growth: VocabGrowth, suggestion: VocabSuggestion | None = None
             )
             top = max(growth.distinct_words, peak.symbols_in_use)
             in_use.set_ylim(top=top * 1.3)
-            in_use.legend(handles=in_use.lines[1:], loc="upper left", borderaxespad=0.1)
+            in_use.legend(
+                handles=in_use.lines[1:],
+                loc="upper left",
+                borderaxespad=0.1,
+                frameon=True,  # the line at the knee may pass behind it
+                facecolor="white",
+                edgecolor="none",
+                framealpha=1,
+            )
         if suggestion is not None:
             for axes, _, _ in curves:
                 axes.axvline(suggestion.knee.merges, color=GREY, linestyle=":", linewidth=1.0)
@@ -199,7 +208,8 @@ def _law_figure(
     y_label: str,
 ) -> Figure:
     labels = {
-        name: f"{name}, {exponent} = {sign * law.exponent:.2f}" if law else f"{name}, too short"
+        name: plain(name)
+        + (f", {exponent} = {sign * law.exponent:.2f}" if law else ", too short for a law")
         for name, (_, _, law) in curves.items()
     }
     with paper_style():
@@ -225,7 +235,7 @@ def _law_figure(
                 fitted = [law.at(end) for end in ends]
                 axes.plot(ends, fitted, color=look.color, linestyle=look.line, linewidth=0.9)
                 axes.lines[-1].set_label(f"{name}, fitted")
-            label = plain(labels[name])
+            label = labels[name]
             handles.append(
                 Line2D([], [], linestyle=look.line, linewidth=0.9, label=label, **points)
             )
@@ -247,4 +257,5 @@ def _spread_in_logs(x: Sequence[int], number: int, *, shift: float) -> list[int]
     logs = np.log(np.array(x, np.float64))
     places = (np.arange(number) + shift) / number * (logs[-1] - logs[0]) + logs[0]
     nearest = np.abs(logs[:, None] - places[None, :]).argmin(axis=0)
-    return sorted(set(nearest.tolist()))
+    # The last one shows whether a vocabulary is used up.
+    return sorted({*nearest.tolist(), len(x) - 1})

@@ -126,9 +126,10 @@ def write_report_json(report: Any, path: Path) -> None:
 
 
 def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    # csv writes floats so that they are read back the same, and None as an empty field.
+    # csv writes floats so that they are read back the same, and None as an empty field. Texts are
+    # all quoted: left to itself it does not quote a lone carriage return, which ends a line.
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(header)
     writer.writerows(lines)
     write_text(path, text.getvalue())

@@ -35,6 +35,7 @@ def vocab_page(
     rows: Sequence[ComparedTokenizer],
     growth: VocabGrowth | None = None,
     suggestion: VocabSuggestion | None = None,
+    growth_of: str = "",
 ) -> str:
     """The report as an HTML document that needs nothing else; see `VocabReport` for the arguments.
 
@@ -42,7 +43,7 @@ def vocab_page(
         UsageError: no rows, or more than 12 for a figure.
         MissingExtraError: matplotlib is not installed.
     """
-    pictures = vocab_pictures(rows, growth, suggestion)
+    pictures = vocab_pictures(rows, growth, suggestion, growth_of)
     parts = [_summary(rows)]
     parts += [
         paragraph(Markup(f"<strong>{text(name)}</strong>: {text(about)}"))
@@ -57,7 +58,7 @@ def vocab_page(
         if picture.name == "growth" and growth is not None:
             content += _growth_parts(growth, suggestion)
         if picture.name.startswith("scripts"):
-            content.append(_scripts_table(rows))
+            content.append(_scripts_table(picture.rows))
         sections.append(section(picture.title, content))
     lists = [_token_lists(row) for row in rows if row.stats.most_frequent or row.stats.longest]
     if lists:

@@ -26,13 +26,13 @@ _GROWTH = (
 )
 _HEAPS = (
     "A vocabulary that is soon complete (characters) flattens; one that never is (words) keeps "
-    "rising. The points are counted in the text in order, and the lines are Heaps’ law, K n^β for "
+    "rising. The points are counted in the text in order, and the lines are Heaps’ law, K·nᵝ for "
     "n tokens, fitted by least squares of the logarithms to points evenly spread on that scale."
 )
 _ZIPF = (
     "A few tokens occur very often and most of them rarely; a line that falls less steeply means "
     "tokens that are used more evenly. Tokens are sorted by how often they occur, and the lines "
-    "are Zipf’s law, C r^(−s) for rank r, fitted in the same way as Heaps’ law."
+    "are Zipf’s law, C·r⁻ˢ for rank r, fitted in the same way as Heaps’ law."
 )
 _COMPARISON = (
     "Higher is a shorter text for the model to read, further right a larger table of embeddings to "
@@ -40,8 +40,8 @@ _COMPARISON = (
     "vocabulary size times the width of the model, and the bars repeat three columns of the table."
 )
 _SCRIPTS = (
-    "A tokenizer that saw little of a script cuts its words into more pieces, down to single bytes. "
-    "Each word (a run of characters without whitespace) is encoded by itself, with or without a "
+    "A tokenizer that saw little of a script cuts its words into more pieces, down to bytes. Each "
+    "word (a run of characters without whitespace) is encoded by itself, with or without a "
     "space before it, whichever is shorter, and counts for the script of most of its letters."
 )
 
@@ -55,18 +55,21 @@ class Picture:
         title: what it is called.
         caption: two sentences: what it shows, and how that is computed.
         figure: the drawing.
+        rows: what it was drawn from.
     """
 
     name: str
     title: str
     caption: str
     figure: Figure
+    rows: Sequence[ComparedTokenizer]
 
 
 def vocab_pictures(
     rows: Sequence[ComparedTokenizer],
     growth: VocabGrowth | None = None,
     suggestion: VocabSuggestion | None = None,
+    growth_of: str = "",
 ) -> list[Picture]:
     """All figures that apply.
 
@@ -82,7 +85,8 @@ def vocab_pictures(
     pictures = []
     if growth is not None:
         figure = growth_figure(growth, suggestion)
-        pictures.append(Picture("growth", "Growth with each merge", _GROWTH, figure))
+        title = f"Growth with each merge ({growth_of})" if growth_of else "Growth with each merge"
+        pictures.append(Picture("growth", title, _GROWTH, figure, rows[:1]))
     for suffix, part in _groups(rows).items():
         if len(part) > MOST_SERIES:
             raise UsageError(
@@ -102,7 +106,7 @@ def vocab_pictures(
             shown = scripts_figure(part)
             drawn.append(("scripts", "Tokens per word by script", _SCRIPTS, shown))
         for name, title, caption, figure in drawn:
-            pictures.append(Picture(name + suffix, title + of, caption, figure))
+            pictures.append(Picture(name + suffix, title + of, caption, figure, part))
     return pictures
 
 

@@ -29,8 +29,9 @@ class VocabReport:
         corpora: the name of each text, as in `rows`, and a line about it: its title, what part of
             it, its licence. May leave texts out.
         rows: one for each tokenizer on each text; for a tokenizer alone on one text, one.
-        growth: how the vocabulary of the first row grew; None for a tokenizer without merges.
+        growth: how the vocabulary of one of the tokenizers grew; None without merges.
         suggestion: the knee of that growth, where one was looked for.
+        growth_of: the tokenizer that grew, to name it among several; may be empty.
     """
 
     title: str
@@ -38,6 +39,7 @@ class VocabReport:
     rows: list[ComparedTokenizer] = field(default_factory=list)
     growth: VocabGrowth | None = None
     suggestion: VocabSuggestion | None = None
+    growth_of: str = ""
 
 
 def write_report(report: VocabReport, folder: Path) -> list[Path]:
@@ -55,7 +57,7 @@ def write_report(report: VocabReport, folder: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed; nothing is written.
         ToolkitError: a file could not be written.
     """
-    pictures = vocab_pictures(report.rows, report.growth, report.suggestion)
+    pictures = vocab_pictures(report.rows, report.growth, report.suggestion, report.growth_of)
     paths = [
         path for picture in pictures for path in save_figure(picture.figure, folder, picture.name)
     ]
@@ -83,5 +85,12 @@ def write_page(report: VocabReport, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         ToolkitError: the file could not be written.
     """
-    page = vocab_page(report.title, report.corpora, report.rows, report.growth, report.suggestion)
+    page = vocab_page(
+        report.title,
+        report.corpora,
+        report.rows,
+        report.growth,
+        report.suggestion,
+        report.growth_of,
+    )
     write_text(path, page)
