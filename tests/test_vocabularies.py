@@ -13,21 +13,21 @@ SECOND = Corpus.from_text("мир и война, low lower lowest; " * 40, name=
 
 def test_the_numbers_are_those_of_the_first_part_and_its_own_tokenizer() -> None:
     seen, kept = FIRST.split(0.1)
-    report = measure_vocabularies(["char", "bpe:300"], [FIRST], n_embd=32, top=4)
-    assert [row.tokenizer for row in report.rows] == ["char", "bpe:300"]
+    report = measure_vocabularies(["char", "bpe:270"], [FIRST], n_embd=32, top=4)
+    assert [row.tokenizer for row in report.rows] == ["char", "bpe:270"]
     for row in report.rows:
         tokenizer = load_tokenizer(row.tokenizer, seen)
         assert row.stats == vocab_stats(tokenizer, seen, kept, top=4)
         assert row.embedding_params == tokenizer.vocab_size * 32
     assert report.growth is None
-    assert report.title == "char, bpe:300 on first"
+    assert report.title == "char, bpe:270 on first"
 
 
 def test_one_tokenizer_alone_has_its_growth() -> None:
     seen, _ = FIRST.split(0.1)
-    report = measure_vocabularies(["bpe:300"], [FIRST])
-    assert report.growth == vocab_growth(seen, load_tokenizer("bpe:300", seen), every=1)
-    assert len(report.growth.rows) == 45
+    report = measure_vocabularies(["bpe:270"], [FIRST])
+    assert report.growth == vocab_growth(seen, load_tokenizer("bpe:270", seen), every=1)
+    assert len(report.growth.rows) == 15
     assert measure_vocabularies(["char"], [FIRST]).growth is None
 
 
@@ -58,9 +58,9 @@ def test_a_tokenizer_of_another_text_meets_unknowns_and_goes_on() -> None:
 
 
 def test_options_go_to_the_tokenizers_that_have_them() -> None:
-    report = measure_vocabularies(["word", "bpe:300"], [FIRST], options={"min_count": 41})
+    report = measure_vocabularies(["word", "bpe:270"], [FIRST], options={"min_count": 41})
     assert report.rows[0].stats.vocab_size < report.rows[1].stats.vocab_size
-    assert report.rows[1].stats.vocab_size == 300
+    assert report.rows[1].stats.vocab_size == 270
     with pytest.raises(UsageError, match="None of the tokenizers char, bpe has an option 'rule'"):
         measure_vocabularies(["char", "bpe"], [FIRST], options={"rule": "words"})
     with pytest.raises(UsageError, match="'char' has no option 'rule'; it has unknown"):
@@ -86,6 +86,8 @@ def test_what_cannot_be_measured() -> None:
         measure_vocabularies([], [FIRST])
     with pytest.raises(UsageError, match="at least one tokenizer"):
         measure_vocabularies(["char"], [])
+    with pytest.raises(UsageError, match="Two of the texts are named 'first'"):
+        measure_vocabularies(["char"], [FIRST, SECOND, FIRST])
     with pytest.raises(UsageError, match="--suggest looks at one tokenizer on one text"):
         measure_vocabularies(["bpe", "char"], [FIRST], suggest=True)
     with pytest.raises(UsageError, match="--suggest needs a tokenizer with merges, not 'char'"):

@@ -58,7 +58,7 @@ def measure_vocabularies(
         on_stage: told what is being done.
 
     Raises:
-        UsageError: no or unknown specs, an option that none of the tokenizers has, or a
+        UsageError: no or unknown specs, two texts of one name, an option that none of the tokenizers has, or a
             suggestion for several tokenizers or texts, or for one without merges.
         ToolkitError: whatever is wrong with a tokenizer or a text.
     """
@@ -66,6 +66,10 @@ def measure_vocabularies(
     alone = len(specs) == len(corpora) == 1
     if not specs or not corpora:
         raise UsageError("There have to be at least one tokenizer and one text.")
+    names = [corpus.name for corpus in corpora]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"Two of the texts are named '{twice}': rename one to tell them apart.")
     if suggest and not alone:
         raise UsageError("--suggest looks at one tokenizer on one text.")
     given = dict(options or {})
@@ -108,6 +112,7 @@ def measure_vocabularies(
         corpora={corpus.name: f"{corpus.title or corpus.name}, {share}" for corpus in corpora},
         rows=rows,
         growth=growth,
+        growth_of=specs[0] if growth is not None else "",
         suggestion=suggestion,
     )
 
