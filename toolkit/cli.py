@@ -469,22 +469,22 @@ def vocab_stats(
         suggest=suggest,
         on_stage=console.notice if verbose and not quiet else None,
     )
-    written: list[Path] = []
+    written: list[str] = []
     if out is not None:
         from toolkit.reporting import write_report
 
-        written += write_report(report, out)
+        written.append(f"{len(write_report(report, out))} files in {out}")
     if html is not None:
         from toolkit.reporting import write_page
 
         write_page(report, html)
-        written.append(html)
+        written.append(str(html))
     if json:
         console.print_json(vocab_view.report_to_json(report, every=every))
     else:
         vocab_view.print_report(report, every=every)
     if written and not quiet:
-        console.notice(f"written: {', '.join(map(str, written))}")
+        console.notice(f"written: {', '.join(written)}")
 
 
 def _split_specs(text: str) -> list[str]:
