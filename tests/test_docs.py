@@ -1,31 +1,102 @@
 """What the pages show is what happens."""
 
 import ast
+import re
+import shlex
 from pathlib import Path
 
+import pytest
+
 import toolkit
+from toolkit.cli import main
 from toolkit.tokenizers import BPETokenizer
 
-DOCS = Path(toolkit.__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
+SHAKESPEARE = DOCS.parents[1] / "shared" / "corpora" / "tiny_shakespeare.txt"
 
 
-def python_blocks(page: str) -> list[str]:
-    parts = (DOCS / page).read_text("utf-8").split("```python\n")[1:]
-    return [part.split("```")[0] for part in parts]
+def blocks(page: Path, language: str) -> list[str]:
+    parts = page.read_text("utf-8").split(f"```{language}\n")[1:]
+    return [part.split("\n```")[0] for part in parts]
 
 
-def test_the_first_lines_of_the_page_on_bpe() -> None:
-    block = python_blocks("bpe.md")[0]
+@pytest.mark.parametrize(
+    ("page", "values"), [("bpe.md", 6), ("tokenizers.md", 11), ("vocab-stats.md", 7)]
+)
+def test_python_on_the_pages(page: str, values: int) -> None:
+    """Each line of Python is run, and where a comment shows a value, that is what comes."""
     names: dict[str, object] = {}
     checked = 0
-    for line in block.splitlines():
-        code, _, comment = line.partition("  # ")
-        if comment:
-            assert eval(code, names) == ast.literal_eval(comment), code
-            checked += 1
-        else:
-            exec(code, names)
-    assert checked == 6
+    # The page on bpe opens files that nobody has in its second block.
+    for block in blocks(DOCS / page, "python")[: 1 if page == "bpe.md" else None]:
+        for line in block.splitlines():
+            code, _, comment = line.partition("  # ")
+            if comment:
+                assert eval(code, names) == ast.literal_eval(comment), code
+                checked += 1
+            else:
+                exec(code, names)
+    assert checked == values
+
+
+def commands(page: Path) -> list[tuple[str, str]]:
+    """The commands of a page whose output is shown and whose text everybody can have."""
+    found = []
+    for block in blocks(page, "console"):
+        command, _, output = block.partition("\n")
+        if command.startswith("$ toolkit") and "-c tiny-shakespeare" in command:
+            found.append((command.removeprefix("$ toolkit "), output))
+    return found
+
+
+SHOWN = [case for name in ("tokenizers.md", "vocab-stats.md") for case in commands(DOCS / name)]
+
+
+def test_there_are_commands_on_the_pages() -> None:
+    assert len(SHOWN) == 7
+
+
+@pytest.mark.skipif(not SHAKESPEARE.exists(), reason="needs tiny Shakespeare in shared/corpora")
+@pytest.mark.parametrize(("command", "output"), SHOWN)
+def test_the_output_on_the_pages(
+    command: str,
+    output: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TOOLKIT_CORPORA", str(SHAKESPEARE.parent))
+    with pytest.raises(SystemExit):
+        main(shlex.split(command))
+    printed = capsys.readouterr()
+    lines = [without_speed(line) for line in (printed.out + printed.err).splitlines()]
+    expected = [without_speed(line) for line in output.splitlines()]
+    # A page may show a part of what is printed, but all lines of the part.
+    start = lines.index(expected[0])
+    assert lines[start : start + len(expected)] == expected
+
+
+def without_speed(line: str) -> str:
+    """A line without trailing spaces, and without a time: the last column of the comparison."""
+    line = line.rstrip().removesuffix("*")
+    return re.sub(r"^(\S+ +[\d,]+ .*%.* )[\d.,]+$", r"\1", line)
+
+
+def test_the_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is printed, but for a corpus that needs no network and a model that trains at once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    code = next(block for block in blocks(README, "python") if "toolkit.train(" in block)
+    tiny = "max_steps=2, n_layer=1, n_head=1, n_embd=16, block_size=16, batch_size=2"
+    assert code.count("max_steps=1000") == code.count('load_corpus("shakespeare")') == 1
+    code = code.replace('load_corpus("shakespeare")', 'load_corpus("python-help")')
+    names: dict[str, object] = {}
+    exec(code.replace("max_steps=1000", tiny), names)
+    batch, tokenizer = names["batch"], names["tokenizer"]
+    assert isinstance(tokenizer, BPETokenizer)
+    assert isinstance(batch, toolkit.TokenBatch)
+    assert tokenizer.decode(batch[0]) == "To be, or not to be"
+    assert (tmp_path / "runs" / "first" / "run.json").exists()
 
 
 def test_the_explanation_on_the_page_on_bpe() -> None:
@@ -41,10 +112,9 @@ def test_the_explanation_on_the_page_on_bpe() -> None:
         ["122", "es", "+", "t"],
         ["166", "·n", "+", "e"],
     ]
-    shakespeare = Path(toolkit.__file__).parents[2] / "shared/corpora/tiny_shakespeare.txt"
-    if not shakespeare.exists():
+    if not SHAKESPEARE.exists():
         return
-    text = shakespeare.read_text("utf-8")
+    text = SHAKESPEARE.read_text("utf-8")
     words = BPETokenizer.train([text], vocab_size=512).explain("lower newest")
     steps = [
         [str(m.rank), m.left.decode(), "+", m.right.decode()] for word in words for m in word.merges

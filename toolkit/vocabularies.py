@@ -58,8 +58,9 @@ def measure_vocabularies(
         on_stage: told what is being done.
 
     Raises:
-        UsageError: no or unknown specs, two texts of one name, an option that none of the tokenizers has, or a
-            suggestion for several tokenizers or texts, or for one without merges.
+        UsageError: no or unknown specs, two texts of one name, an option that none of the
+            tokenizers has, or a suggestion for several tokenizers or texts, or for one without
+            merges.
         ToolkitError: whatever is wrong with a tokenizer or a text.
     """
     stage = on_stage or (lambda what: None)

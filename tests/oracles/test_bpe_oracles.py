@@ -423,7 +423,7 @@ def trained() -> dict[str, BPETokenizer]:
         pattern: BPETokenizer.train(
             texts, vocab_size=1200, pattern=pattern, special_tokens=["<|end|>", "two words"]
         )
-        for pattern in ["gpt2", "cl100k", "o200k", "none", r"[a-z ]+|\p{N}"]
+        for pattern in ["gpt2", "cl100k", "o200k", "whitespace", "none", r"[a-z ]+|\p{N}"]
     }
 
 

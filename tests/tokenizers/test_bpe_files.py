@@ -6,6 +6,9 @@ That the peers' own libraries read and write the same is in tests/oracles.
 import base64
 import copy
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -437,3 +440,43 @@ def test_tokens_that_nothing_makes_are_no_merges_txt(tmp_path: Path) -> None:
     lines = (tmp_path / "pair" / "merges.txt").read_text("utf-8").splitlines()
     assert lines == ["#version: 0.2", "a b"]
     assert BPETokenizer.from_file(tmp_path / "pair").encode("cab") == [99, 256]
+
+
+# -- tiktoken's plug-ins ----------------------------------------------------------------------
+
+PLUGIN = """
+RANKS = {bytes([byte]): byte for byte in range(256)} | {b"lo": 256, b"low": 257}
+
+def lo():
+    return {
+        "name": "lo",
+        "pat_str": r"\\w+|\\W+",
+        "mergeable_ranks": RANKS,
+        "special_tokens": {"<|stop|>": 258},
+    }
+
+ENCODING_CONSTRUCTORS = {"lo": lo}
+"""
+
+
+def test_an_encoding_of_a_plug_in_of_tiktokens(tmp_path: Path) -> None:
+    """A module in the namespace `tiktoken_ext`, found by tiktoken itself, in a fresh process."""
+    (tmp_path / "tiktoken_ext").mkdir()
+    (tmp_path / "tiktoken_ext" / "lo.py").write_text(PLUGIN)
+    program = (
+        "import tiktoken\n"
+        "from toolkit.tokenizers import load_tokenizer\n"
+        "tokenizer = load_tokenizer('tiktoken:lo')\n"
+        "text = 'low lower <|stop|>'\n"
+        "assert tokenizer.encode(text) == tiktoken.get_encoding('lo').encode_ordinary(text)\n"
+        "print(tokenizer.encode(text, allowed_special={'<|stop|>'}))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[257, 32, 257, 101, 114, 32, 258]\n"

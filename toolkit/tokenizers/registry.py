@@ -19,6 +19,7 @@ import importlib
 import inspect
 import os
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -358,7 +359,8 @@ def _check_types(make: Callable[..., Any], options: Mapping[str, Any]) -> None:
         return
     for name, value in options.items():
         hint = hints.get(name)
-        allowed = set(typing.get_args(hint)) or {hint}
+        is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+        allowed = set(typing.get_args(hint)) if is_union else {hint}
         if not allowed <= _PLAIN_TYPES.keys() or type(value) in allowed:
             continue
         if float in allowed and type(value) is int:

@@ -74,8 +74,8 @@ def check_tokenizer(
     _check_special_tokens(tokenizer, sample_texts)
     _check_round_trip(tokenizer, texts, lossless)
     _check_streams(tokenizer, texts)
-    _check_counts(tokenizer, texts)
     _check_batches(tokenizer, texts)
+    _check_counts(tokenizer, texts)
     _check_copies(tokenizer, texts)
     _check_threads(tokenizer, texts)
 
