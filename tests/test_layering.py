@@ -20,7 +20,7 @@ LAYERS = [
     ["vocabularies"],
     ["console"],
     ["token_view", "vocab_view"],
-    ["display"],
+    ["cli_options", "display"],
     ["cli"],
     ["__main__"],
 ]

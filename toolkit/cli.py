@@ -14,6 +14,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import toolkit
+from toolkit.cli_options import (
+    Config,
+    CorpusSpec,
+    Debug,
+    Device,
+    Encoding,
+    Errors,
+    Json,
+    MaxMemory,
+    Quiet,
+    RunPath,
+    TextField,
+    TokenizerOption,
+    TokenizerSpec,
+    Unknown,
+    Verbose,
+    refuse_together,
+    tokenizer_options,
+    was_given,
+)
 from toolkit.errors import ToolkitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -34,95 +54,6 @@ def _version(value: bool) -> None:
         typer.echo(f"toolkit {toolkit.__version__}")
         raise typer.Exit
 
-
-def _config_file(context: typer.Context, path: Path | None) -> Path | None:
-    """Take options from a TOML file; what is on the command line wins."""
-    if path is not None:
-        context.default_map = {**(context.default_map or {}), **_read_options(context, path)}
-    return path
-
-
-def _read_options(context: typer.Context, path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        options = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config {path} is not valid TOML: {error}.") from error
-    known = {parameter.name for parameter in context.command.params} - {"config", None}
-    found = {}
-    for key, value in options.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            raise UnknownNameError(
-                f"option of {context.info_name} in {path}", name, map(str, known)
-            )
-        if isinstance(value, dict):
-            raise UsageError(
-                f"--config {path}: [{key}] is a table; write options at the top level."
-            )
-        found[name] = value
-    return found
-
-
-# Options that mean the same in every command.
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        callback=_config_file,
-        is_eager=True,
-        metavar="FILE.toml",
-        help="Options from a TOML file; the command line wins.",
-    ),
-]
-CorpusSpec = Annotated[
-    str,
-    typer.Option(
-        "--corpus",
-        "-c",
-        metavar="NAME|FILE|FOLDER|GLOB|-",
-        help="A named corpus (see: toolkit corpora), files, or - for standard input.",
-    ),
-]
-TokenizerSpec = Annotated[
-    str, typer.Option("--tokenizer", "-t", metavar="SPEC", help="char, word, byte, bpe, bpe:4096 …")
-]
-Unknown = Annotated[
-    str | None,
-    typer.Option(
-        metavar="error|unk", help="char, word: what to do with text outside the vocabulary."
-    ),
-]
-Encoding = Annotated[str, typer.Option(help="Of the corpus's files.")]
-Errors = Annotated[str, typer.Option(help="Bytes that do not decode: strict, replace, ignore …")]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="bpe: memory to train with, such as 2GB; the rarest words are dropped if need be.",
-    ),
-]
-TokenizerOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tokenizer-option",
-        "-O",
-        metavar="NAME=VALUE",
-        help="An option of the tokenizer, such as -O pattern=cl100k; repeatable.",
-    ),
-]
-TextField = Annotated[str, typer.Option(help="Of .jsonl and .parquet corpora.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
-RunPath = Annotated[
-    str | None, typer.Option("--run", metavar="RUN", help="A run folder; the newest by default.")
-]
 
 # Small models are unsure of much: drawn as they are, their texts have more invented words.
 DEFAULT_TEMPERATURE = 0.7
@@ -267,7 +198,7 @@ def train(
                 size=size,
                 out=out,
                 held_out=held_out,
-                tokenizer_options=_tokenizer_options(unknown, max_memory, option),
+                tokenizer_options=tokenizer_options(unknown, max_memory, option),
                 on_stage=show.stage,
                 on_progress=on_progress,
                 device=device,
@@ -281,7 +212,7 @@ def train(
 def _refuse_when_resuming(context: typer.Context) -> None:
     parts = ("tokenizer", "corpus", "model", "preset", "size")
     for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
-        if _was_given(context, name):
+        if was_given(context, name):
             option = "--tokenizer-option" if name == "option" else "--" + name.replace("_", "-")
             raise UsageError(
                 f"{option} cannot be given with --resume: a run keeps what it was started with. "
@@ -435,7 +366,7 @@ def vocab_stats(
     from toolkit.tokenizers.registry import class_of_spec
     from toolkit.vocabularies import measure_vocabularies
 
-    if compare is not None and _was_given(context, "tokenizer"):
+    if compare is not None and was_given(context, "tokenizer"):
         raise UsageError("--compare and --tokenizer exclude each other; give one of them.")
     if split_by not in (None, "script"):
         raise UnknownNameError("way for --split-by", str(split_by), ["script"])
@@ -462,7 +393,7 @@ def vocab_stats(
         texts,
         train_on=source,
         held_out=held_out,
-        options=_tokenizer_options(unknown, None, option),
+        options=tokenizer_options(unknown, None, option),
         top=top,
         n_embd=n_embd,
         by_script=split_by == "script",
@@ -492,11 +423,6 @@ def _split_specs(text: str) -> list[str]:
     if "" in specs or len(set(specs)) < len(specs):
         raise UsageError(f"--compare '{text}': expected different tokenizers, as in char,bpe:4k.")
     return specs
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 corpora_app = typer.Typer(
@@ -568,55 +494,13 @@ def corpora_tokenize(
             out,
             held_out=held_out,
             shard_tokens=shard_tokens,
-            tokenizer_options=_tokenizer_options(unknown, max_memory, option),
+            tokenizer_options=tokenizer_options(unknown, max_memory, option),
             on_progress=show,
         )
     if json:
         console.print_json(result)
     else:
         console.print_tokenized(result)
-
-
-def _tokenizer_options(
-    unknown: str | None, max_memory: str | None, settings: list[str] | None
-) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for setting in settings or []:
-        name, equals, value = setting.partition("=")
-        if not name or not equals:
-            raise UsageError(
-                f"--tokenizer-option '{setting}' is not NAME=VALUE: write for example "
-                "-O pattern=cl100k."
-            )
-        options[name.replace("-", "_")] = _parse_value(value)
-    if unknown is not None:
-        options["unknown"] = unknown
-    if max_memory is not None:
-        options["max_memory"] = _parse_memory(max_memory)
-    return options
-
-
-def _parse_value(text: str) -> Any:
-    """A number, true, false or a list as TOML writes them; anything else is a text."""
-    import tomllib
-
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
-        return text
-
-
-def _parse_memory(text: str) -> int:
-    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    number = text.strip().upper().removesuffix("B").removesuffix("I")
-    unit = number[-1:] if number[-1:] in "KMGT" else ""
-    try:
-        size = float(number.removesuffix(unit)) * units[unit]
-    except ValueError:
-        size = -1.0
-    if not 0 < size < 1 << 60:
-        raise UsageError(f"--max-memory {text!r} is not a size: write for example 500MB or 2GB.")
-    return int(size)
 
 
 @app.command(
@@ -672,9 +556,9 @@ def tokenize(
     from toolkit.tokenizers import load_tokenizer
     from toolkit.tokenizers.registry import needs_corpus
 
-    _refuse_together({"--tokenizer": tokenizer, "--run": run, "--diff": diff})
+    refuse_together({"--tokenizer": tokenizer, "--run": run, "--diff": diff})
     forms = {"--ids": ids, "--bytes": as_bytes, "--count": count, "--explain": explain}
-    _refuse_together({**forms, "--diff": diff})
+    refuse_together({**forms, "--diff": diff})
     texts = _texts_to_show(text, file, encoding, errors)
     if diff is None and tokenizer is None and (run is not None or _has_run()):
         opened = Run.open(run)
@@ -683,7 +567,7 @@ def tokenize(
         made = [opened.tokenizer]
     else:
         specs = diff or (tokenizer or "bpe",)
-        options = _tokenizer_options(unknown, None, option)
+        options = tokenizer_options(unknown, None, option)
         source = None
         learning = [spec for spec in specs if needs_corpus(spec)]
         if learning:
@@ -702,12 +586,6 @@ def tokenize(
         view.show(texts)
 
 
-def _refuse_together(given: dict[str, Any]) -> None:
-    names = [name for name, value in given.items() if value not in (None, False, [])]
-    if len(names) > 1:
-        raise UsageError(f"{names[0]} and {names[1]} exclude each other; give one of them.")
-
-
 def _texts_to_show(
     text: str | None, files: list[Path] | None, encoding: str, errors: str
 ) -> list[tuple[str, str]]:
@@ -715,7 +593,7 @@ def _texts_to_show(
     from toolkit.corpora.local import ReadOptions, read_text
 
     options = ReadOptions(encoding, errors)
-    _refuse_together({"TEXT": text, "--file": files})
+    refuse_together({"TEXT": text, "--file": files})
     if files:
         return [(str(path), read_text(path, options)) for path in files]
     if text == "-" or (text is None and not sys.stdin.isatty()):

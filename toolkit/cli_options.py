@@ -1,0 +1,156 @@
+"""Options that several commands have, and how their values are read.
+
+They mean the same everywhere, so they are declared once. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.errors import UnknownNameError, UsageError
+
+
+def _config_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Take options from a TOML file; what is on the command line wins."""
+    if path is not None:
+        context.default_map = {**(context.default_map or {}), **_read_options(context, path)}
+    return path
+
+
+def _read_options(context: typer.Context, path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        options = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path} is not valid TOML: {error}.") from error
+    known = {parameter.name for parameter in context.command.params} - {"config", None}
+    found = {}
+    for key, value in options.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UnknownNameError(
+                f"option of {context.info_name} in {path}", name, map(str, known)
+            )
+        if isinstance(value, dict):
+            raise UsageError(
+                f"--config {path}: [{key}] is a table; write options at the top level."
+            )
+        found[name] = value
+    return found
+
+
+# Options that mean the same in every command.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_config_file,
+        is_eager=True,
+        metavar="FILE.toml",
+        help="Options from a TOML file; the command line wins.",
+    ),
+]
+CorpusSpec = Annotated[
+    str,
+    typer.Option(
+        "--corpus",
+        "-c",
+        metavar="NAME|FILE|FOLDER|GLOB|-",
+        help="A named corpus (see: toolkit corpora), files, or - for standard input.",
+    ),
+]
+TokenizerSpec = Annotated[
+    str, typer.Option("--tokenizer", "-t", metavar="SPEC", help="char, word, byte, bpe, bpe:4096 …")
+]
+Unknown = Annotated[
+    str | None,
+    typer.Option(
+        metavar="error|unk", help="char, word: what to do with text outside the vocabulary."
+    ),
+]
+Encoding = Annotated[str, typer.Option(help="Of the corpus's files.")]
+Errors = Annotated[str, typer.Option(help="Bytes that do not decode: strict, replace, ignore …")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="bpe: memory to train with, such as 2GB; the rarest words are dropped if need be.",
+    ),
+]
+TokenizerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tokenizer-option",
+        "-O",
+        metavar="NAME=VALUE",
+        help="An option of the tokenizer, such as -O pattern=cl100k; repeatable.",
+    ),
+]
+TextField = Annotated[str, typer.Option(help="Of .jsonl and .parquet corpora.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+RunPath = Annotated[
+    str | None, typer.Option("--run", metavar="RUN", help="A run folder; the newest by default.")
+]
+
+
+def tokenizer_options(
+    unknown: str | None, max_memory: str | None, settings: list[str] | None
+) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise UsageError(
+                f"--tokenizer-option '{setting}' is not NAME=VALUE: write for example "
+                "-O pattern=cl100k."
+            )
+        options[name.replace("-", "_")] = _parse_value(value)
+    if unknown is not None:
+        options["unknown"] = unknown
+    if max_memory is not None:
+        options["max_memory"] = _parse_memory(max_memory)
+    return options
+
+
+def _parse_value(text: str) -> Any:
+    """A number, true, false or a list as TOML writes them; anything else is a text."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def _parse_memory(text: str) -> int:
+    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:] in "KMGT" else ""
+    try:
+        size = float(number.removesuffix(unit)) * units[unit]
+    except ValueError:
+        size = -1.0
+    if not 0 < size < 1 << 60:
+        raise UsageError(f"--max-memory {text!r} is not a size: write for example 500MB or 2GB.")
+    return int(size)
+
+
+def was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
+
+
+def refuse_together(given: dict[str, Any]) -> None:
+    names = [name for name, value in given.items() if value not in (None, False, [])]
+    if len(names) > 1:
+        raise UsageError(f"{names[0]} and {names[1]} exclude each other; give one of them.")
