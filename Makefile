@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/toolkit generate "ROMEO:"
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: install-dev
 	$(BIN)/ruff check .

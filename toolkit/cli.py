@@ -377,8 +377,11 @@ def vocab_stats(
         class_of_spec(spec)  # a misspelt name is refused before a corpus is fetched
     if out is not None or html is not None:
         from toolkit.reporting import require_plots
+        from toolkit.reporting.vocab_pictures import MOST_SERIES
 
         require_plots()
+        if len(specs) > MOST_SERIES:
+            raise UsageError(f"Figures have room for {MOST_SERIES} tokenizers, not {len(specs)}.")
     with console.progress("reading", quiet) as show:
 
         def load(spec: str) -> Corpus:

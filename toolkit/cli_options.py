@@ -106,6 +106,11 @@ RunPath = Annotated[
 def tokenizer_options(
     unknown: str | None, max_memory: str | None, settings: list[str] | None
 ) -> dict[str, Any]:
+    """The options of a tokenizer from those of the command line.
+
+    Raises:
+        UsageError: a setting that is not NAME=VALUE, or a size that is none.
+    """
     options: dict[str, Any] = {}
     for setting in settings or []:
         name, equals, value = setting.partition("=")
@@ -146,11 +151,17 @@ def _parse_memory(text: str) -> int:
 
 
 def was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, on the command line or in a file."""
     source = context.get_parameter_source(name)
     return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 def refuse_together(given: dict[str, Any]) -> None:
+    """Check that at most one of some options was given, by their names.
+
+    Raises:
+        UsageError: two were.
+    """
     names = [name for name, value in given.items() if value not in (None, False, [])]
     if len(names) > 1:
         raise UsageError(f"{names[0]} and {names[1]} exclude each other; give one of them.")

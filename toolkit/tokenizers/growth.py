@@ -27,6 +27,7 @@ from toolkit.tokenizers.bpe.patterns import SplitPattern
 from toolkit.tokenizers.bpe.replay import BytesPair, count_merges
 
 # What users look for under the name of this module.
+from toolkit.tokenizers.comparison import compare_tokenizers as compare_tokenizers
 from toolkit.tokenizers.frequencies import HeapsPoint as HeapsPoint
 from toolkit.tokenizers.frequencies import PowerLaw as PowerLaw
 from toolkit.tokenizers.frequencies import ZipfPoint as ZipfPoint

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.tokenizers.special import added_token
+
 SPACE = "▁"  # how a space is written in a piece
 LINE_ENDS = "\r\n"
 
@@ -213,15 +215,7 @@ def make_tokenizer_json(model: ModelFile) -> dict[str, Any] | None:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {
-                "id": token_id,
-                "content": piece.text,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
+            added_token(token_id, piece.text)
             for token_id, piece in enumerate(model.pieces)
             if piece.kind == CONTROL
         ],

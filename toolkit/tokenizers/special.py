@@ -6,6 +6,7 @@ What the byte-level tokenizers share: checking the names, and finding the allowe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any
 
 import regex
 
@@ -38,6 +39,19 @@ def check_special_names(names: Iterable[str]) -> list[str]:
             raise UsageError(f"The special token {name!r} has no UTF-8 form") from None
         checked.append(name)
     return checked
+
+
+def added_token(token_id: int, name: str) -> dict[str, Any]:
+    """A special token as a `tokenizer.json` lists it: matched as it is written, wherever it is."""
+    return {
+        "id": token_id,
+        "content": name,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
 
 
 def split_at_special(

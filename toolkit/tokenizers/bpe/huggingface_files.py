@@ -22,6 +22,7 @@ from toolkit.tokenizers.bpe.patterns import SplitPattern, split_pattern
 from toolkit.tokenizers.bpe.tiktoken_files import MAX_ID
 from toolkit.tokenizers.bpe.vocabulary import Pair, Vocabulary
 from toolkit.tokenizers.json_lines import JSONPlaces
+from toolkit.tokenizers.special import added_token
 
 # Names of special tokens in a vocab.json, which does not say which ones they are.
 _LOOKS_SPECIAL = regex.compile(r"<.+>|\[.+\]")
@@ -85,15 +86,7 @@ def make_tokenizer_json(
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {
-                "id": token_id,
-                "content": name,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
+            added_token(token_id, name)
             for name, token_id in sorted(special_tokens.items(), key=lambda item: item[1])
         ],
         "normalizer": None,
