@@ -13,10 +13,16 @@ from toolkit.models.config import GPTConfig, make_gpt_config
 
 KINDS: list[tuple[str, dict[str, Any]]] = [
     ("bigram", {}),
+    ("average-loop", {}),
+    ("average-matmul", {"position": "learned"}),
+    ("average-softmax", {}),
+    ("single-head", {}),
+    ("single-head", {"position": "none", "head_dim": 24}),
     ("gpt", {"preset": "gpt2"}),
     ("gpt", {"preset": "modern"}),
     ("gpt", {"preset": "modern", "n_kv_head": 1, "tie_embeddings": False}),
 ]
+GPTS = [kind for kind in KINDS if kind[0] == "gpt"]
 
 
 def make(name: str, options: dict[str, Any], vocab_size: int = 50, **more: Any) -> LanguageModel:
@@ -65,7 +71,7 @@ def test_a_bigram_sees_the_current_token_alone() -> None:
     assert torch.equal(logits[0, 1], model.table.weight[7])
 
 
-@pytest.mark.parametrize(("name", "options"), KINDS[1:])
+@pytest.mark.parametrize(("name", "options"), GPTS)
 def test_one_batch_is_learned_by_heart(name: str, options: dict[str, Any]) -> None:
     model = make(name, options)
     x, y = ids(4), ids(4, seed=1)

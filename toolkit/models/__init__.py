@@ -14,6 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.models.averaging import AverageLoopModel as AverageLoopModel
+    from toolkit.models.averaging import AverageMatmulModel as AverageMatmulModel
+    from toolkit.models.averaging import AverageSoftmaxModel as AverageSoftmaxModel
+    from toolkit.models.averaging import average_loop as average_loop
+    from toolkit.models.averaging import average_matmul as average_matmul
+    from toolkit.models.averaging import average_softmax as average_softmax
     from toolkit.models.base import LanguageModel as LanguageModel
     from toolkit.models.base import LMOutput as LMOutput
     from toolkit.models.bigram import BigramModel as BigramModel
@@ -21,9 +27,13 @@ if TYPE_CHECKING:
     from toolkit.models.config import DEFAULT_SIZE as DEFAULT_SIZE
     from toolkit.models.config import PRESETS as PRESETS
     from toolkit.models.config import SIZES as SIZES
+    from toolkit.models.config import AverageLoopConfig as AverageLoopConfig
+    from toolkit.models.config import AverageMatmulConfig as AverageMatmulConfig
+    from toolkit.models.config import AverageSoftmaxConfig as AverageSoftmaxConfig
     from toolkit.models.config import BigramConfig as BigramConfig
     from toolkit.models.config import GPTConfig as GPTConfig
     from toolkit.models.config import ModelConfig as ModelConfig
+    from toolkit.models.config import SingleHeadConfig as SingleHeadConfig
     from toolkit.models.gpt import GPTModel as GPTModel
     from toolkit.models.interop import from_hf as from_hf
     from toolkit.models.interop import hf_config as hf_config
@@ -36,8 +46,19 @@ if TYPE_CHECKING:
     from toolkit.models.registry import config_to_dict as config_to_dict
     from toolkit.models.registry import create_model as create_model
     from toolkit.models.registry import make_config as make_config
+    from toolkit.models.single_head import SingleHeadModel as SingleHeadModel
+    from toolkit.models.single_head import attention_weights as attention_weights
+    from toolkit.models.single_head import scaled_scores as scaled_scores
 
 _HOME = {
+    "averaging": (
+        "AverageLoopModel",
+        "AverageMatmulModel",
+        "AverageSoftmaxModel",
+        "average_loop",
+        "average_matmul",
+        "average_softmax",
+    ),
     "base": ("LanguageModel", "LMOutput"),
     "bigram": ("BigramModel",),
     "config": (
@@ -45,9 +66,13 @@ _HOME = {
         "DEFAULT_SIZE",
         "PRESETS",
         "SIZES",
+        "AverageLoopConfig",
+        "AverageMatmulConfig",
+        "AverageSoftmaxConfig",
         "BigramConfig",
         "GPTConfig",
         "ModelConfig",
+        "SingleHeadConfig",
     ),
     "gpt": ("GPTModel",),
     "interop": ("from_hf", "hf_config", "to_hf_state_dict"),
@@ -60,6 +85,7 @@ _HOME = {
         "create_model",
         "make_config",
     ),
+    "single_head": ("SingleHeadModel", "attention_weights", "scaled_scores"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

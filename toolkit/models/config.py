@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from toolkit.errors import UnknownNameError, UsageError
 
@@ -78,6 +78,62 @@ class BigramConfig(ModelConfig):
                 f"A bigram table for {self.vocab_size:,} tokens would take {gigabytes:.1f} GB; "
                 f"use a tokenizer with at most {self.max_vocab_size:,}, or --model gpt."
             )
+
+
+@dataclass(frozen=True)
+class AveragingConfig(ModelConfig):
+    """What the three averaging models have; each has a class of its own, which names it.
+
+    Attributes:
+        n_embd: C, channels of the embedding.
+        position: "none", or "learned" (an embedding for each position).
+    """
+
+    n_embd: int = 128
+    position: Literal["none", "learned"] = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "n_embd")
+        require_choice(self, "position", ("none", "learned"))
+
+
+@dataclass(frozen=True)
+class AverageLoopConfig(AveragingConfig):
+    """The mean of the past in two loops."""
+
+
+@dataclass(frozen=True)
+class AverageMatmulConfig(AveragingConfig):
+    """The mean of the past as a product with a lower-triangular matrix."""
+
+
+@dataclass(frozen=True)
+class AverageSoftmaxConfig(AveragingConfig):
+    """The mean of the past as a masked softmax of zeros."""
+
+
+@dataclass(frozen=True)
+class SingleHeadConfig(ModelConfig):
+    """One head of attention.
+
+    Attributes:
+        n_embd: C, channels of the embedding.
+        head_dim: D, channels of the head; 0 means n_embd, and is replaced by it.
+        position: "learned" (an embedding for each position), or "none".
+    """
+
+    n_embd: int = 128
+    head_dim: int = 0
+    position: Literal["none", "learned"] = "learned"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "n_embd")
+        if self.head_dim == 0:
+            object.__setattr__(self, "head_dim", self.n_embd)  # as in GPTConfig
+        require_positive(self, "head_dim")
+        require_choice(self, "position", ("none", "learned"))
 
 
 @dataclass(frozen=True)
@@ -160,6 +216,9 @@ class GPTConfig(ModelConfig):
             object.__setattr__(self, "n_inner", usual)
 
 
+PlainConfig = TypeVar("PlainConfig", bound=ModelConfig)
+
+
 def make_bigram_config(
     vocab_size: int, *, preset: str | None = None, size: str | None = None, **overrides: Any
 ) -> BigramConfig:
@@ -171,11 +230,36 @@ def make_bigram_config(
     Raises:
         UsageError: a preset (there are none), an unknown size, or an option of other models.
     """
-    _require_options("bigram", BigramConfig, overrides)
+    return make_plain_config(
+        "bigram", BigramConfig, vocab_size, preset=preset, size=size, **overrides
+    )
+
+
+def make_plain_config(
+    model: str,
+    config_class: type[PlainConfig],
+    vocab_size: int,
+    *,
+    preset: str | None = None,
+    size: str | None = None,
+    **overrides: Any,
+) -> PlainConfig:
+    """The configuration of a model whose parts have no presets: a size's numbers, as far as the
+    model has them, then single fields.
+
+    >>> make_plain_config("average-loop", AverageLoopConfig, 100, size="nano", n_embd=32)
+    AverageLoopConfig(vocab_size=100, block_size=64, n_embd=32, position='none')
+
+    Raises:
+        UsageError: a preset (there are none), an unknown size, or an option of other models.
+    """
+    _require_options(model, config_class, overrides)
     if preset is not None:
-        raise UsageError(f"--preset {preset} is for the model gpt; bigram has none. Leave it out.")
-    numbers = {"block_size": _find("size", SIZES, size or DEFAULT_SIZE)["block_size"]}
-    return BigramConfig(vocab_size=vocab_size, **{**numbers, **overrides})
+        raise UsageError(f"--preset {preset} is for the model gpt; {model} has none. Leave it out.")
+    fields = {field.name for field in dataclasses.fields(config_class)}
+    numbers = _find("size", SIZES, size or DEFAULT_SIZE)
+    known = {name: value for name, value in numbers.items() if name in fields}
+    return config_class(vocab_size=vocab_size, **{**known, **overrides})
 
 
 def make_gpt_config(

@@ -7,6 +7,7 @@ Classes are imported when they are first needed, so that listing names does not 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models.config import (
+    AverageLoopConfig,
+    AverageMatmulConfig,
+    AverageSoftmaxConfig,
     BigramConfig,
     GPTConfig,
     ModelConfig,
+    SingleHeadConfig,
     make_bigram_config,
     make_gpt_config,
+    make_plain_config,
 )
 
 if TYPE_CHECKING:
@@ -53,8 +59,20 @@ class ModelEntry:
         return found
 
 
+def _plain(name: str, config_class: type[ModelConfig], home: str) -> ModelEntry:
+    """An entry of a model without presets."""
+    make = functools.partial(make_plain_config, name, config_class)
+    return ModelEntry(config_class, make, f"toolkit.models.{home}")
+
+
 MODELS: dict[str, ModelEntry] = {
     "bigram": ModelEntry(BigramConfig, make_bigram_config, "toolkit.models.bigram:BigramModel"),
+    "average-loop": _plain("average-loop", AverageLoopConfig, "averaging:AverageLoopModel"),
+    "average-matmul": _plain("average-matmul", AverageMatmulConfig, "averaging:AverageMatmulModel"),
+    "average-softmax": _plain(
+        "average-softmax", AverageSoftmaxConfig, "averaging:AverageSoftmaxModel"
+    ),
+    "single-head": _plain("single-head", SingleHeadConfig, "single_head:SingleHeadModel"),
     "gpt": ModelEntry(GPTConfig, make_gpt_config, "toolkit.models.gpt:GPTModel"),
 }
 
@@ -63,7 +81,7 @@ def available_models() -> list[str]:
     """The names that `create_model` takes, in the order in which one learns them.
 
     >>> available_models()
-    ['bigram', 'gpt']
+    ['bigram', 'average-loop', 'average-matmul', 'average-softmax', 'single-head', 'gpt']
     """
     return list(MODELS)
 
