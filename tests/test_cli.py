@@ -283,6 +283,34 @@ def test_every_tokenizer_trains_and_generates(shell: Shell, tokenizer: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("average-loop", []),
+        ("average-matmul", ["--position", "learned"]),
+        ("average-softmax", []),
+        ("single-head", ["--head-dim", "4"]),
+    ],
+)
+def test_every_model_between_bigram_and_gpt_trains_and_generates(
+    shell: Shell, model: str, options: list[str]
+) -> None:
+    shell.run(
+        "train", "-c", "text.txt", "-t", "char", "--model", model, *options, "--n-embd", "16",
+        "--block-size", "16", "--device", "cpu", "--max-steps", "2", "--out", "run", "-q",
+    )  # fmt: skip
+    config = json.loads((shell.folder / "run" / "config.json").read_text())
+    assert config["model_type"] == f"toolkit-{model}"
+    assert (config.get("head_dim"), config["position"]) == {
+        "average-loop": (None, "none"),
+        "average-matmul": (None, "learned"),
+        "average-softmax": (None, "none"),
+        "single-head": (4, "learned"),
+    }[model]
+    done = shell.run("generate", "ROMEO:", "--run", "run", "--max-new-tokens", "5")
+    assert done.stdout.startswith("ROMEO:")
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ("train -c nowhere.txt", 2, "No corpus 'nowhere.txt'"),
@@ -291,6 +319,8 @@ def test_every_tokenizer_trains_and_generates(shell: Shell, tokenizer: str) -> N
         ("train -c bad.txt", 2, "byte 0xff at offset 2"),
         ("train -t bep", 2, "No tokenizer 'bep'. Did you mean 'bpe'"),
         ("train --model gtp", 2, "No model 'gtp'. Did you mean 'gpt'"),
+        ("train -c text.txt --model average-loop --n-head 2", 2, "average-loop has no --n-head"),
+        ("train -c text.txt --model single-head --position rotary", 2, "No position 'rotary'"),
         ("train --preset moden", 2, "Did you mean 'modern'"),
         ("train -c text.txt --n-embd 100 --n-head 6", 2, "--n-embd 100 must be divisible by"),
         ("train -c text.txt --learning-rate 0", 2, "--learning-rate 0.0 must be above 0"),

@@ -84,7 +84,14 @@ def _root(
 def train(
     tokenizer: TokenizerSpec = "bpe",
     corpus: CorpusSpec = "shakespeare",
-    model: Annotated[str, _option(_PARTS, metavar="bigram|gpt", help="Kind of model.")] = "gpt",
+    model: Annotated[
+        str,
+        _option(
+            _PARTS,
+            metavar="NAME",
+            help="bigram, average-loop, average-matmul, average-softmax, single-head or gpt.",
+        ),
+    ] = "gpt",
     preset: Annotated[
         str | None, _option(_PARTS, metavar="modern|gpt2", help="gpt's parts; default modern.")
     ] = None,
@@ -103,6 +110,15 @@ def train(
     n_head: Annotated[int | None, _option(_MODEL, help="Attention heads.")] = None,
     n_kv_head: Annotated[int | None, _option(_MODEL, help="Key/value heads.")] = None,
     n_embd: Annotated[int | None, _option(_MODEL, help="Channels.")] = None,
+    head_dim: Annotated[int | None, _option(_MODEL, help="Channels of a head.")] = None,
+    position: Annotated[
+        str | None,
+        _option(
+            _MODEL,
+            metavar="none|learned|rotary",
+            help="How positions are told apart; gpt: learned or rotary, others: none or learned.",
+        ),
+    ] = None,
     block_size: Annotated[int | None, _option(_MODEL, help="Context in tokens.")] = None,
     dropout: Annotated[float | None, _option(_MODEL, help="Probability, 0 to 1.")] = None,
     batch_size: Annotated[int | None, _option(_TRAINING, help="Sequences a step.")] = None,
@@ -156,6 +172,8 @@ def train(
         "n_head": n_head,
         "n_kv_head": n_kv_head,
         "n_embd": n_embd,
+        "head_dim": head_dim,
+        "position": position,
         "block_size": block_size,
         "dropout": dropout,
         "batch_size": batch_size,
