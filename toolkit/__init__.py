@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
+    from toolkit.ladder import climb as climb
     from toolkit.models import LanguageModel as LanguageModel
     from toolkit.models import LMOutput as LMOutput
     from toolkit.models import create_model as create_model
@@ -55,6 +56,7 @@ _HOME = {
     "data": ("BatchLoader", "TokenDataset"),
     "errors": ("ToolkitError",),
     "generation": ("Completion", "Generator", "Sampler"),
+    "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "pipeline": ("resume", "train"),
     "run": ("Run", "list_runs"),

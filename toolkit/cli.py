@@ -227,6 +227,92 @@ def train(
         raise typer.Exit(130)
 
 
+@app.command(
+    epilog="Examples: [cyan]toolkit ladder[/cyan] · "
+    "[cyan]toolkit ladder -c tiny-shakespeare --max-steps 500 --prompt ROMEO:[/cyan] · "
+    "[cyan]toolkit ladder --models bigram,single-head,gpt --max-time 20 --out ladder/[/cyan]"
+)
+def ladder(
+    corpus: CorpusSpec = "shakespeare",
+    tokenizer: TokenizerSpec = "char",
+    models: Annotated[
+        str | None, _option(_PARTS, metavar="NAME,NAME,…", help="Some of them; default all.")
+    ] = None,
+    out: Annotated[Path | None, _option(_PARTS, help="A folder; default runs/ladder-N.")] = None,
+    config: Config = None,
+    n_embd: Annotated[int, _option(_MODEL, help="Channels.")] = 64,
+    block_size: Annotated[int, _option(_MODEL, help="Context in tokens.")] = 32,
+    batch_size: Annotated[int, _option(_TRAINING, help="Sequences a step.")] = 32,
+    max_steps: Annotated[
+        int | None, _option(_TRAINING, help="Of each model; 1000 unless --max-time is given.")
+    ] = None,
+    max_time: Annotated[float | None, _option(_TRAINING, help="Seconds of each model.")] = None,
+    learning_rate: Annotated[
+        float, _option(_TRAINING, help="At its peak, the same for all.")
+    ] = 1e-2,
+    held_out: Annotated[float, _option(_TRAINING, help="Share of the text to validate on.")] = 0.1,
+    prompt: Annotated[str, _option(_PARTS, help="What every sample continues.")] = "",
+    seed: Annotated[int, _option(_TRAINING, help="Same seed, same result.")] = 0,
+    device: Device = "auto",
+    encoding: Encoding = "utf-8",
+    errors: Errors = "strict",
+    text_field: TextField = "text",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train every model from bigram to gpt on the same text and budget, and compare them.
+
+    Writes a run of each, one figure (ladder.png, .svg), a page that says what each step added
+    (ladder.html) and the numbers (ladder.json).
+    """
+    from toolkit import console, ladder_view
+    from toolkit.corpora import load_corpus
+    from toolkit.ladder import climb, models_to_climb
+    from toolkit.reporting import require_plots, write_ladder
+    from toolkit.tokenizers.registry import class_of_spec
+
+    require_plots()
+    class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
+    names = models_to_climb(
+        None if models is None else _split_names(models, "--models", "bigram,gpt")
+    )
+    with console.progress_bars(quiet or json) as show:
+        text = load_corpus(
+            corpus,
+            encoding=encoding,
+            errors=errors,
+            text_field=text_field,
+            on_progress=lambda done, total: show("reading", done, total),
+        )
+    with ladder_view.showing(names, as_json=json, quiet=quiet, verbose=verbose) as on_event:
+        result = climb(
+            text,
+            models=names,
+            max_steps=max_steps,
+            max_time=max_time,
+            n_embd=n_embd,
+            block_size=block_size,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            tokenizer=tokenizer,
+            prompt=prompt,
+            seed=seed,
+            device=device,
+            held_out=held_out,
+            out=out,
+            on_event=on_event,
+        )
+    files = write_ladder(result, result.folder) if result.rungs else []
+    if json:
+        console.print_json(result)
+    else:
+        ladder_view.print_result(result, files, quiet=quiet)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
 def _refuse_when_resuming(context: typer.Context) -> None:
     parts = ("tokenizer", "corpus", "model", "preset", "size")
     for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
@@ -390,7 +476,9 @@ def vocab_stats(
         raise UnknownNameError("way for --split-by", str(split_by), ["script"])
     if every is not None and every < 1:
         raise UsageError(f"--every {every} must be at least 1")
-    specs = _split_specs(compare) if compare is not None else [tokenizer]
+    specs = (
+        _split_names(compare, "--compare", "char,bpe:4k") if compare is not None else [tokenizer]
+    )
     for spec in specs:
         class_of_spec(spec)  # a misspelt name is refused before a corpus is fetched
     if out is not None or html is not None:
@@ -439,11 +527,11 @@ def vocab_stats(
         console.notice(f"written: {', '.join(written)}")
 
 
-def _split_specs(text: str) -> list[str]:
-    specs = [spec.strip() for spec in text.split(",")]
-    if "" in specs or len(set(specs)) < len(specs):
-        raise UsageError(f"--compare '{text}': expected different tokenizers, as in char,bpe:4k.")
-    return specs
+def _split_names(text: str, option: str, example: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise UsageError(f"{option} '{text}': expected different names, as in {example}.")
+    return names
 
 
 corpora_app = typer.Typer(

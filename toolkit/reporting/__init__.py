@@ -17,14 +17,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.reporting.figures import require_plots as require_plots
     from toolkit.reporting.figures import save_figure as save_figure
+    from toolkit.reporting.ladder_report import Ladder as Ladder
+    from toolkit.reporting.ladder_report import Rung as Rung
+    from toolkit.reporting.ladder_report import write_ladder as write_ladder
     from toolkit.reporting.vocab_report import VocabReport as VocabReport
     from toolkit.reporting.vocab_report import write_page as write_page
     from toolkit.reporting.vocab_report import write_report as write_report
 
 _HOME = {
+    "Ladder": "ladder_report",
+    "Rung": "ladder_report",
     "VocabReport": "vocab_report",
     "require_plots": "figures",
     "save_figure": "figures",
+    "write_ladder": "ladder_report",
     "write_page": "vocab_report",
     "write_report": "vocab_report",
 }

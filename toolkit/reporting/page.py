@@ -23,6 +23,9 @@ body { margin: 0 auto; max-width: 68rem; padding: 1.5rem 1rem 4rem; color: var(-
   background: var(--back); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; break-after: avoid; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .25rem; break-after: avoid; }
+pre { margin: .25rem 0; font: .8rem/1.4 ui-monospace, monospace; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 p, figcaption { max-width: 46rem; }
 .soft, figcaption, caption { color: var(--soft); }
 .scroll { overflow-x: auto; margin: 1rem 0; }
