@@ -276,7 +276,7 @@ def ladder(
     require_plots()
     class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
     names = models_to_climb(
-        None if models is None else _split_names(models, "--models", "bigram,gpt")
+        None if models is None else _split_names(models, "--models", "models, as in bigram,gpt")
     )
     with console.progress_bars(quiet or json) as show:
         text = load_corpus(
@@ -477,7 +477,9 @@ def vocab_stats(
     if every is not None and every < 1:
         raise UsageError(f"--every {every} must be at least 1")
     specs = (
-        _split_names(compare, "--compare", "char,bpe:4k") if compare is not None else [tokenizer]
+        _split_names(compare, "--compare", "tokenizers, as in char,bpe:4k")
+        if compare is not None
+        else [tokenizer]
     )
     for spec in specs:
         class_of_spec(spec)  # a misspelt name is refused before a corpus is fetched
@@ -527,10 +529,10 @@ def vocab_stats(
         console.notice(f"written: {', '.join(written)}")
 
 
-def _split_names(text: str, option: str, example: str) -> list[str]:
+def _split_names(text: str, option: str, what: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if "" in names or len(set(names)) < len(names):
-        raise UsageError(f"{option} '{text}': expected different names, as in {example}.")
+        raise UsageError(f"{option} '{text}': expected different {what}.")
     return names
 
 
