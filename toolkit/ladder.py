@@ -26,7 +26,7 @@ from toolkit.pipeline import TrainingSession, make_tokenizer
 from toolkit.reporting.ladder_report import Ladder, Rung
 from toolkit.run import Run, new_run_folder
 from toolkit.tokenizers import Tokenizer
-from toolkit.training import Evaluated, Event, Finished
+from toolkit.training import Evaluated, Event, Finished, TrainConfig
 
 DEFAULT_STEPS = 1000
 SAMPLE_TOKENS = 200
@@ -101,7 +101,17 @@ def climb(
     if max_steps is None and max_time is None:
         max_steps = DEFAULT_STEPS
     shape = {"n_embd": n_embd, "block_size": block_size}
-    for name in names:  # refused before anything is fetched or made
+    training: dict[str, Any] = {
+        "batch_size": batch_size,
+        "max_steps": max_steps,
+        "max_time": max_time,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "device": device,
+    }
+    # What is wrong is refused before anything is fetched or made.
+    TrainConfig(**training)
+    for name in names:
         make_config(name, 1, size="nano", **_options_of(name, shape))
     if isinstance(corpus, str):
         corpus = load_corpus(corpus, on_progress=lambda d, t: report("reading", d, t))
@@ -123,14 +133,9 @@ def climb(
             out=folder / name,
             held_out=held_out,
             on_progress=report,
-            batch_size=batch_size,
-            max_steps=max_steps,
-            max_time=max_time,
-            learning_rate=learning_rate,
             eval_every=_eval_every(max_steps),
             sample_every=0,
-            seed=seed,
-            device=device,
+            **training,
             **_options_of(name, shape),
         )
         tell(name, RungStarted(session.model.num_params(), session.run.folder))

@@ -71,9 +71,11 @@ def showing(
             yield lambda name, event: rows[name].take(event)
     else:
         width = max(len(name) for name in names)
-        _print_line("model".ljust(width), _COLUMNS)
 
         def tell(name: str, event: LadderEvent) -> None:
+            # Not before something has begun: until then an error may still be all there is to say.
+            if isinstance(event, RungStarted) and name == names[0]:
+                _print_line("model".ljust(width), _COLUMNS)
             rows[name].take(event)
             if isinstance(event, RungFinished) or (verbose and isinstance(event, Evaluated)):
                 _print_line(name.ljust(width), rows[name].cells())
