@@ -22,10 +22,15 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("page", "values"), [("bpe.md", 6), ("tokenizers.md", 11), ("vocab-stats.md", 7)]
+    ("page", "values"),
+    [("bpe.md", 6), ("ladder.md", 19), ("tokenizers.md", 11), ("vocab-stats.md", 7)],
 )
-def test_python_on_the_pages(page: str, values: int) -> None:
+def test_python_on_the_pages(
+    page: str, values: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each line of Python is run, and where a comment shows a value, that is what comes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
     names: dict[str, object] = {}
     checked = 0
     # The page on bpe opens files that nobody has in its second block.
@@ -123,3 +128,32 @@ def test_the_explanation_on_the_page_on_bpe() -> None:
         row[:4] for row in merges
     ]
     assert [list(word.ids) for word in words] == [[108, 297, 272], [422, 119, 378]]
+
+
+def ladder_table() -> dict[str, list[str]]:
+    """The rows that docs/ladder.md shows of `toolkit ladder`, by model."""
+    (output,) = blocks(DOCS / "ladder.md", "console")
+    return {row[0]: row[1:] for row in (line.split() for line in output.splitlines()[2:])}
+
+
+def test_the_parameters_on_the_page_on_the_ladder() -> None:
+    rows = ladder_table()
+    assert list(rows) == toolkit.models.available_models()
+    for name, row in rows.items():
+        shape = {"block_size": 32} if name == "bigram" else {"block_size": 32, "n_embd": 64}
+        model = toolkit.create_model(name, 65, size="nano", **shape)
+        assert row[0] == f"{model.num_params():,}", name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHAKESPEARE.exists(), reason="needs tiny Shakespeare in shared/corpora")
+def test_the_losses_on_the_page_on_the_ladder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    text = toolkit.load_corpus(str(SHAKESPEARE))
+    # The quick ones; a thousand steps on another machine round differently.
+    ladder = toolkit.climb(text, models=["bigram", "average-matmul"], device="cpu")
+    for rung in ladder.rungs:
+        assert rung.val_loss == pytest.approx(float(ladder_table()[rung.name][3]), abs=0.005)
