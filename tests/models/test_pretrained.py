@@ -220,10 +220,11 @@ def test_a_hub_name_without_the_hub_names_the_extra(monkeypatch: pytest.MonkeyPa
 def test_a_hub_name_without_a_network_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    # The package itself does not import its constants.
+    constants = pytest.importorskip("huggingface_hub.constants")
     # The client's own switch; with an empty cache it has nowhere to look.
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", os.fspath(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", os.fspath(tmp_path))
     text = failure("owner/no-such-model")
     assert "There is no folder owner/no-such-model, and the Hugging Face Hub did not" in text
 
