@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "toolkit"
 # Lowest first; names on one line do not import each other, except inside one folder.
 LAYERS = [
     ["errors"],
-    ["files", "home", "jsonable", "terminal_plot"],
+    ["files", "home", "jsonable", "speedrun", "terminal_plot"],
     ["tokenizers", "models"],
     ["corpora"],
     ["data", "reporting"],

@@ -121,10 +121,28 @@ def train(
     ] = None,
     block_size: Annotated[int | None, _option(_MODEL, help="Context in tokens.")] = None,
     dropout: Annotated[float | None, _option(_MODEL, help="Probability, 0 to 1.")] = None,
+    speedrun: Annotated[
+        bool,
+        _option(
+            _TRAINING,
+            "--speedrun",
+            help="The lowest loss in --max-time seconds of everything; 15 if it is not given.",
+        ),
+    ] = False,
     batch_size: Annotated[int | None, _option(_TRAINING, help="Sequences a step.")] = None,
     max_steps: Annotated[int | None, _option(_TRAINING, help="Optimizer steps.")] = None,
     max_time: Annotated[float | None, _option(_TRAINING, help="Seconds of training.")] = None,
+    optimizer: Annotated[
+        str | None, _option(_TRAINING, metavar="adamw|muon", help="Default: adamw.")
+    ] = None,
     learning_rate: Annotated[float | None, _option(_TRAINING, help="At its peak.")] = None,
+    adam_learning_rate: Annotated[
+        float | None, _option(_TRAINING, help="muon: of embeddings, head and norms.")
+    ] = None,
+    momentum: Annotated[float | None, _option(_TRAINING, help="Of muon.")] = None,
+    schedule: Annotated[
+        str | None, _option(_TRAINING, metavar="cosine|linear|wsd", help="Default: cosine.")
+    ] = None,
     warmup_steps: Annotated[int | None, _option(_TRAINING, help="Of linear warm-up.")] = None,
     weight_decay: Annotated[float | None, _option(_TRAINING, help="Of the matrices.")] = None,
     grad_clip: Annotated[float | None, _option(_TRAINING, help="Largest gradient norm.")] = None,
@@ -165,6 +183,7 @@ def train(
     from toolkit import display
     from toolkit.corpora import load_corpus
     from toolkit.pipeline import TrainingSession
+    from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
 
     given = {
@@ -179,7 +198,11 @@ def train(
         "batch_size": batch_size,
         "max_steps": max_steps,
         "max_time": max_time,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
+        "adam_learning_rate": adam_learning_rate,
+        "momentum": momentum,
+        "schedule": schedule,
         "warmup_steps": warmup_steps,
         "weight_decay": weight_decay,
         "grad_clip": grad_clip,
@@ -192,6 +215,11 @@ def train(
         "dtype": dtype,
     }
     options = {name: value for name, value in given.items() if value is not None}
+    budget: float | None = None
+    if speedrun:
+        # What --max-time bounds here is everything, not the training alone.
+        budget = DEFAULT_BUDGET if max_time is None else max_time
+        options.pop("max_time", None)
     show = display.training_display(as_json=json, quiet=quiet, verbose=verbose)
     if resume:
         _refuse_when_resuming(context)
@@ -216,6 +244,8 @@ def train(
                 size=size,
                 out=out,
                 held_out=held_out,
+                speedrun=budget,
+                spent=process_age(),
                 tokenizer_options=tokenizer_options(unknown, max_memory, option),
                 on_stage=show.stage,
                 on_progress=on_progress,
@@ -314,7 +344,7 @@ def ladder(
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:
-    parts = ("tokenizer", "corpus", "model", "preset", "size")
+    parts = ("tokenizer", "corpus", "model", "preset", "size", "speedrun")
     for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
         if was_given(context, name):
             option = "--tokenizer-option" if name == "option" else "--" + name.replace("_", "-")

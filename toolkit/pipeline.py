@@ -41,6 +41,7 @@ from toolkit.run import (
     create_run,
     new_run_folder,
 )
+from toolkit.speedrun import seconds_to_train, speedrun_options
 from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 from toolkit.tokenizers.special import END_OF_TEXT
@@ -116,6 +117,8 @@ class TrainingSession:
         size: str | None = None,
         out: str | Path | None = None,
         held_out: float = 0.1,
+        speedrun: float | None = None,
+        spent: float = 0.0,
         tokenizer_options: Mapping[str, Any] | None = None,
         on_stage: Callable[[Stage], None] | None = None,
         on_progress: Callable[[str, int, int | None], None] | None = None,
@@ -124,13 +127,18 @@ class TrainingSession:
         """Load or train what is needed and make the run folder.
 
         `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
-        the model's configuration (n_layer, n_embd, dropout, …).
+        the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a budget of seconds
+        for everything, of which `spent` are gone already: it sets what is not given
+        (`toolkit.speedrun`).
 
         Raises:
             ToolkitError: whatever is wrong with any of the parts, before training starts.
         """
+        began = time.monotonic() - spent
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
+        if speedrun is not None:
+            options = _with_speedrun(speedrun, model, options)
         train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
         train_options = {k: v for k, v in options.items() if k in train_fields}
         model_options = {k: v for k, v in options.items() if k not in train_fields}
@@ -209,7 +217,12 @@ class TrainingSession:
         )
         run = create_run(folder, info, tokenizer, language_model.block_size)
         stage(Stage("model", f"{model}, {language_model.num_params():,} parameters, on {device}"))
-        return cls._with_trainer(run, tokenizer, language_model, dataset, config)
+        session = cls._with_trainer(run, tokenizer, language_model, dataset, config)
+        if speedrun is not None:
+            evaluation = session.trainer.seconds_to_evaluate()
+            left = seconds_to_train(speedrun, time.monotonic() - began, evaluation)
+            session.trainer.config = dataclasses.replace(config, max_time=left)
+        return session
 
     @classmethod
     def resume(
@@ -430,6 +443,15 @@ def _train_config(size: str, options: Mapping[str, Any]) -> TrainConfig:
     if options.get("max_time") is not None and "max_steps" not in options:
         recipe["max_steps"] = None
     return TrainConfig(**{**recipe, **options})
+
+
+def _with_speedrun(budget: float, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a speedrun, and over them those that were given."""
+    if model != "gpt":
+        raise UsageError(f"A speedrun is of the model gpt, not of {model}.")
+    of_model, of_training = speedrun_options(budget)
+    # Until it is known how long it may train: the budget is no shorter.
+    return {**of_model, **of_training, "max_time": budget, **options}
 
 
 def _reopen_tokens(run: Run, tokenizer: Tokenizer) -> TokenDataset:

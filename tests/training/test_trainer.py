@@ -190,9 +190,19 @@ def test_training_learns_the_text() -> None:
 # -- resuming and reproducing -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop_after", [3, 4, 6])
-def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(tmp_path: Path, stop_after: int) -> None:
-    options = config(grad_accumulation=2)
+@pytest.mark.parametrize(
+    ("stop_after", "chosen"),
+    [
+        (3, {}),
+        (4, {}),
+        (6, {}),
+        (5, {"optimizer": "muon", "learning_rate": 0.02, "schedule": "linear"}),
+    ],
+)
+def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(
+    tmp_path: Path, stop_after: int, chosen: dict[str, Any]
+) -> None:
+    options = config(grad_accumulation=2, **chosen)
     whole = Trainer(gpt(0.3), dataset(), options, folder=tmp_path / "whole")
     expected = result_of(whole)
 

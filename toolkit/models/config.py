@@ -159,6 +159,8 @@ class GPTConfig(ModelConfig):
         bias: biases in linear layers and layer norms.
         tie_embeddings: the output head is the token embedding.
         dropout: probability, of embeddings, attention weights and each part's output.
+        weight_init: how weights start: "gpt2", or "zeros": the matrices that write into the
+            residual stream are zero, as is a head of its own.
         norm_eps: added to the variance under the root.
         rope_theta: the base of the rotary frequencies.
     """
@@ -176,6 +178,7 @@ class GPTConfig(ModelConfig):
     bias: bool = False
     tie_embeddings: bool = True
     dropout: float = 0.0
+    weight_init: Literal["gpt2", "zeros"] = "gpt2"
     norm_eps: float = 1e-6
     rope_theta: float = 10000.0
 
@@ -184,6 +187,7 @@ class GPTConfig(ModelConfig):
         require_choice(self, "norm", ("layernorm", "rmsnorm"))
         require_choice(self, "position", ("learned", "rotary"))
         require_choice(self, "mlp", ("gelu", "swiglu"))
+        require_choice(self, "weight_init", ("gpt2", "zeros"))
         require_bool(self, "qk_norm", "bias", "tie_embeddings")
         require_positive(self, "n_layer", "n_head", "n_embd")
         self._fill_in_the_usual()

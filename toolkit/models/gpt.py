@@ -64,14 +64,22 @@ class GPTModel(LanguageModel):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw all weights anew, as GPT-2 does, for every preset.
+        """Draw all weights anew: as GPT-2 does, or as `weight_init="zeros"` says.
 
         Matrices and embeddings are normal with deviation 0.02, position embeddings 0.01, biases
         zero, norms one. The two matrices of a block that write into the residual stream get
         0.02 / sqrt(2 · n_layer): the stream is a sum of 2 · n_layer such parts, and keeps its
         variance however deep the model is (GPT-2 paper, section 2.3). Llama and Qwen train from
         0.02 too.
+
+        With "zeros" these two matrices and a head of its own are zero (Yang et al. 2022,
+        arXiv:2203.03466, recommend both). The other matrices are uniform with a deviation of
+        1/sqrt(n_embd), which keeps the variance of what they are multiplied with. An embedding
+        that is not the head as well is normal with deviation 1: it is the whole stream at first.
         """
+        if self.config.weight_init == "zeros":
+            self._init_zeros(generator)
+            return
         residual_std = INIT_STD / math.sqrt(2 * self.config.n_layer)
         for name, parameter in self.named_parameters():
             if name.endswith(".bias"):
@@ -84,6 +92,23 @@ class GPTModel(LanguageModel):
                 parameter.normal_(std=POSITION_INIT_STD, generator=generator)
             else:
                 parameter.normal_(std=INIT_STD, generator=generator)
+
+    def _init_zeros(self, generator: torch.Generator) -> None:
+        bound = math.sqrt(3.0 / self.config.n_embd)  # of a uniform with deviation 1/sqrt(C)
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:  # the weight of a norm
+                parameter.fill_(1.0)
+            elif name.endswith((".attn.proj.weight", ".mlp.down.weight")) or name == "head.weight":
+                parameter.zero_()
+            elif name == "pos_emb.weight":
+                parameter.normal_(std=POSITION_INIT_STD, generator=generator)
+            elif name == "tok_emb.weight":
+                std = 1.0 if self.head is not None else INIT_STD
+                parameter.normal_(std=std, generator=generator)
+            else:
+                parameter.uniform_(-bound, bound, generator=generator)
 
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput:
         self.check_inputs(ids, targets)

@@ -156,6 +156,10 @@ class CausalSelfAttention(nn.Module):
         out: Tensor = self.proj_dropout(self.proj(y))  # (B, T, C)
         return out
 
+    def fused_rows(self) -> dict[str, tuple[int, ...]]:
+        """The rows of the matrices that are one parameter: queries, keys, values."""
+        return {"qkv.weight": (self.n_query, self.n_kv, self.n_kv)}
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         if self.n_kv_head == self.n_head:
@@ -199,6 +203,11 @@ class SwiGLUMLP(nn.Module):
         self.gate_up = linear(config.n_embd, 2 * config.n_inner, bias=config.bias)
         self.down = linear(config.n_inner, config.n_embd, bias=config.bias)
         self.down_dropout = nn.Dropout(config.dropout)
+
+    def fused_rows(self) -> dict[str, tuple[int, ...]]:
+        """The rows of the matrices that are one parameter: gate, up."""
+        n_inner = self.down.in_features
+        return {"gate_up.weight": (n_inner, n_inner)}
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, I) each

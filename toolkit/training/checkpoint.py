@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import RunError
 from toolkit.files import recover_folder, replace_folder
+from toolkit.training.optimizers import Optimizer
 
 FORMAT = 1
 STATE_FILE = "state.json"
@@ -86,7 +87,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(model, optimizer, random, state)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as tensors named `<parameter>/<moment>`."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
@@ -96,9 +97,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
-def restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
-) -> None:
+def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`.
 
     Raises:

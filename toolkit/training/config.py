@@ -10,6 +10,8 @@ from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models.config import flag
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "linear", "wsd")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -22,7 +24,12 @@ class TrainConfig:
         max_steps: optimizer steps; None with `max_time`: as many as fit.
         max_time: seconds of training; None: no limit. The schedule follows whichever of the two
             limits is nearer, so the learning rate reaches its end in time.
-        learning_rate: the highest, reached after the warm-up.
+        optimizer: "adamw", or "muon": Muon for the hidden matrices, AdamW for the rest.
+        learning_rate: the highest, reached after the warm-up; with "muon", of the matrices.
+        adam_learning_rate: with "muon", of all else; None: a fifth of `learning_rate`.
+        momentum: Muon's.
+        schedule: how the learning rate falls after the warm-up: "cosine", "linear", or "wsd"
+            (it stays for the first 80% and then falls linearly).
         min_lr_ratio: the lowest at the end, as a share of the highest.
         warmup_steps: steps of linear warm-up.
         weight_decay: of matrices; norms, biases and embeddings have none.
@@ -42,7 +49,11 @@ class TrainConfig:
     batch_size: int = 32
     max_steps: int | None = 1000
     max_time: float | None = None
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
+    adam_learning_rate: float | None = None
+    momentum: float = 0.9
+    schedule: str = "cosine"
     min_lr_ratio: float = 0.1
     warmup_steps: int = 50
     weight_decay: float = 0.1
@@ -69,6 +80,9 @@ class TrainConfig:
         for field in ("learning_rate", "weight_decay", "grad_clip"):
             self._check(field, math.isfinite(getattr(self, field)), "must be a finite number")
         self._check("learning_rate", self.learning_rate > 0, "must be above 0")
+        if self.adam_learning_rate is not None:
+            self._check("adam_learning_rate", self.adam_learning_rate > 0, "must be above 0")
+        self._check("momentum", 0 <= self.momentum < 1, "must be at least 0 and below 1")
         self._check("weight_decay", self.weight_decay >= 0, "must not be negative")
         self._check("grad_clip", self.grad_clip >= 0, "must not be negative")
         self._check("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "must be from 0 to 1")
@@ -81,6 +95,10 @@ class TrainConfig:
             self._check("max_time", self.max_time > 0, "must be above 0 seconds")
         if self.max_steps is None and self.max_time is None:
             raise UsageError("Training needs an end: give --max-steps or --max-time.")
+        if self.optimizer not in OPTIMIZERS:
+            raise UnknownNameError("optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule not in SCHEDULES:
+            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
         if self.device not in DEVICES and not self.device.startswith("cuda:"):
             raise UnknownNameError("device", self.device, DEVICES)
         if self.dtype not in DTYPES:

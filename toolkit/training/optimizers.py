@@ -1,11 +1,27 @@
-"""Optimizers: which parameters decay, and AdamW over them."""
+"""Optimizers: which parameters decay, which are matrices for Muon, and which optimizer it is."""
 
 from __future__ import annotations
+
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from toolkit.training.config import TrainConfig
+from toolkit.training.muon import Matrix, Muon
+
+
+class Optimizer(Protocol):
+    """What the trainer needs of an optimizer; torch's and ours have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    @property
+    def state(self) -> Any: ...
+
+    def step(self) -> Any: ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -14,12 +30,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     Decay is there to keep a linear layer's weights from growing without need; an embedding's row
     is a single vector, and most rows get no gradient in most steps.
     """
-    embeddings = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        for parameter in module.parameters()
-    }
+    embeddings = _embeddings(model)
     decay: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -31,8 +42,57 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     ]
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), one fused kernel for all parameters."""
+def hidden_matrices(model: nn.Module) -> list[Matrix]:
+    """The matrices between embedding and head, with those that a layer keeps as one taken apart.
+
+    A layer says so with a method `fused_rows`: for the name of a parameter, the rows of each
+    matrix in it.
+    """
+    excluded = _embeddings(model)
+    head = getattr(model, "head", None)
+    if isinstance(head, nn.Module):
+        excluded |= {id(parameter) for parameter in head.parameters()}
+    fused: dict[int, tuple[int, ...]] = {}
+    for module in model.modules():
+        rows_of = getattr(module, "fused_rows", None)
+        if rows_of is not None:
+            for name, rows in rows_of().items():
+                fused[id(module.get_parameter(name))] = rows
+    return [
+        Matrix(parameter, fused.get(id(parameter), (parameter.size(0),)))
+        for parameter in model.parameters()
+        if parameter.dim() == 2 and id(parameter) not in excluded
+    ]
+
+
+def _embeddings(model: nn.Module) -> set[int]:
+    return {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters()
+    }
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """The optimizer that the options name.
+
+    "adamw" is AdamW (Loshchilov and Hutter 2019), one fused kernel for all parameters. "muon" is
+    Muon for the hidden matrices and AdamW for the rest (`muon.py`).
+    """
+    if config.optimizer == "muon":
+        matrices = hidden_matrices(model)
+        chosen = {id(matrix.parameter) for matrix in matrices}
+        others = [p for p in model.parameters() if id(p) not in chosen]
+        return Muon(
+            matrices,
+            others,
+            lr=config.learning_rate,
+            lr_of_others=config.adam_learning_rate or config.learning_rate / 5,
+            momentum=config.momentum,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+        )
     groups = [group for group in parameter_groups(model, config.weight_decay) if group["params"]]
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True

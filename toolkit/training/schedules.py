@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import math
 
+STABLE_SHARE = 0.8  # of "wsd": how long the learning rate stays
 
-def warmup_cosine(
-    step: int, decay: float, *, peak: float, warmup_steps: int, min_ratio: float
+
+def learning_rate(
+    step: int,
+    decay: float,
+    *,
+    peak: float,
+    warmup_steps: int,
+    min_ratio: float,
+    schedule: str = "cosine",
 ) -> float:
-    """Linear warm-up times half a cosine down to `min_ratio · peak` (Loshchilov and Hutter 2017).
+    """Linear warm-up times a fall from `peak` to `min_ratio · peak`.
+
+    "cosine" falls as half a cosine (Loshchilov and Hutter 2017), "linear" as a line, "wsd" stays
+    for the first 80% and then falls as a line (Hu et al. 2024, arXiv:2404.06395).
 
     Args:
         step: steps done; the first step has 0.
-        decay: how far along the cosine training is, 0 to 1 (see `decay_share`).
+        decay: how far along the fall training is, 0 to 1 (see `decay_share`).
 
-    >>> [round(warmup_cosine(s, decay_share(s, 10, 2), peak=1.0, warmup_steps=2, min_ratio=0.1), 3)
+    >>> [round(learning_rate(s, decay_share(s, 10, 2), peak=1.0, warmup_steps=2, min_ratio=0.1), 3)
     ...  for s in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.55, 0.1]
     """
     warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    cosine = 0.5 * (1.0 + math.cos(math.pi * min(decay, 1.0)))
-    return peak * warm * (min_ratio + (1.0 - min_ratio) * cosine)
+    share = min(decay, 1.0)
+    if schedule == "linear":
+        height = 1.0 - share
+    elif schedule == "wsd":
+        height = min(1.0, (1.0 - share) / (1.0 - STABLE_SHARE))
+    else:
+        height = 0.5 * (1.0 + math.cos(math.pi * share))
+    return peak * warm * (min_ratio + (1.0 - min_ratio) * height)
 
 
 def decay_share(
@@ -30,7 +47,7 @@ def decay_share(
     elapsed: float = 0.0,
     max_time: float | None = None,
 ) -> float:
-    """How far along the cosine training is: by steps after the warm-up, or by time, the further.
+    """How far the learning rate has fallen: by steps after the warm-up, or by time, the further.
 
     By steps it begins where the warm-up ends, so that the learning rate does not jump there. By
     time it begins at once: when the warm-up will end is not known.

@@ -47,7 +47,7 @@ from toolkit.training.events import (
 )
 from toolkit.training.interrupts import StopOnSignal
 from toolkit.training.optimizers import make_optimizer
-from toolkit.training.schedules import decay_share, warmup_cosine
+from toolkit.training.schedules import decay_share, learning_rate
 
 CHECKPOINT_FOLDER = "checkpoint"
 METRICS_FILE = "metrics.jsonl"
@@ -172,7 +172,7 @@ class Trainer:
         config, progress = self.config, self.progress
         lr = self._learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         total = torch.zeros((), device=self.device)
         with self._own_random():
             for _ in range(config.grad_accumulation):
@@ -183,7 +183,8 @@ class Trainer:
                 loss = loss / config.grad_accumulation
                 self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
                 total += loss.detach()
-        self._scaler.unscale_(self.optimizer)
+        optimizer: Any = self.optimizer  # the scaler's type is torch's own class
+        self._scaler.unscale_(optimizer)
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # One reading of both numbers: on a GPU each reading waits for the device.
@@ -191,7 +192,7 @@ class Trainer:
         overflow = self._scaler.is_enabled() and not math.isfinite(norm_value)
         if not math.isfinite(loss_value) or not (math.isfinite(norm_value) or overflow):
             self._refuse(loss_value, norm_value)
-        self._scaler.step(self.optimizer)
+        self._scaler.step(optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -211,7 +212,7 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         config = self.config
-        return warmup_cosine(
+        return learning_rate(
             self.progress.step,
             decay_share(
                 self.progress.step,
@@ -223,6 +224,7 @@ class Trainer:
             peak=config.learning_rate,
             warmup_steps=config.warmup_steps,
             min_ratio=config.min_lr_ratio,
+            schedule=config.schedule,
         )
 
     def _share_done(self) -> float:
@@ -311,6 +313,31 @@ class Trainer:
             }
         )
         return event
+
+    @torch.inference_mode()
+    def seconds_to_evaluate(self) -> float:
+        """About how long an evaluation takes: a fraction of one is run, and timed the second time.
+
+        0 where there is no validation part.
+        """
+        tokens = self.dataset.num_tokens("val")
+        if tokens < 2:
+            return 0.0
+        self.model.eval()
+        block_size = self.model.block_size
+        rows = max(1, _EVAL_TOKENS // block_size)
+        seconds = 0.0
+        for _ in range(2):
+            batches = evaluation_batches(
+                self.dataset, batch_size=rows, block_size=block_size, device=self.device
+            )
+            x, y = next(iter(batches))
+            began = time.monotonic()
+            with autocast(self.device, self.dtype):
+                self.model(x, y)
+            seconds = (time.monotonic() - began) * tokens / x.numel()
+        self.model.train()
+        return seconds
 
     @torch.inference_mode()
     def validation_loss(self, stop: Callable[[], bool] = lambda: False) -> float | None:

@@ -1,0 +1,83 @@
+"""The speedrun: options by budget, what is left to train, and a run that keeps to its time."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import toolkit
+from toolkit.corpora import Corpus
+from toolkit.errors import UsageError
+from toolkit.pipeline import TrainingSession
+from toolkit.speedrun import process_age, seconds_to_train, speedrun_options
+from toolkit.training.muon import Muon
+
+TEXT = Corpus.from_text("to be or not to be, that is the question.\n" * 200, name="text")
+
+
+def test_options_by_budget() -> None:
+    for budget, width in ((5, 96), (15, 96), (29.9, 96), (30, 128), (90, 128)):
+        model, training = speedrun_options(budget)
+        assert model["n_embd"] == width
+        assert model["weight_init"] == "zeros"
+        assert training["optimizer"] == "muon"
+    with pytest.raises(UsageError, match="--max-time 0 must be above 0"):
+        speedrun_options(0)
+
+
+def test_what_is_left_to_train() -> None:
+    assert seconds_to_train(15, spent=3.0, evaluation=2.0) == pytest.approx(8.5)
+    with pytest.raises(UsageError, match=r"--max-time 5 is too short .* 3.0 s were spent"):
+        seconds_to_train(5, spent=3.0, evaluation=2.0)
+
+
+def test_the_age_of_this_process_grows() -> None:
+    before = process_age()
+    time.sleep(0.05)
+    assert 0.03 < process_age() - before < 1.0
+    assert before > 0.1
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+
+
+def test_a_speedrun_trains_saves_and_opens_in_transformers(tmp_path: Path) -> None:
+    session = TrainingSession.start(TEXT, "char", speedrun=5.0, out=tmp_path / "run", device="cpu")
+    assert isinstance(session.trainer.optimizer, Muon)
+    left = session.trainer.config.max_time
+    assert left is not None
+    assert 0.0 < left < 3.5  # of 5 seconds, less 1.5 for saving and what has passed
+    for _ in session.events():
+        pass
+    info = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert info["status"] == "finished"
+    assert info["result"]["steps"] > 5
+    assert info["result"]["best_val_loss"] < 2.0  # of 3.0 for 20 characters at random
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run")
+    run = toolkit.Run.open(tmp_path / "run")
+    ids = torch.tensor([run.tokenizer.encode("to be or not")])
+    with torch.no_grad():
+        assert torch.allclose(run.model(ids).logits, theirs(ids).logits, atol=1e-4)
+
+
+def test_what_is_given_wins(tmp_path: Path) -> None:
+    session = TrainingSession.start(
+        TEXT, "char", speedrun=4.0, out=tmp_path / "run", device="cpu", n_layer=1, batch_size=3
+    )
+    assert session.trainer.model.config.n_layer == 1  # type: ignore[attr-defined]  # a GPTConfig
+    assert session.trainer.config.batch_size == 3
+    assert session.trainer.config.schedule == "linear"
+
+
+def test_time_that_is_gone_already_counts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--max-time 4 is too short for a speedrun: 9"):
+        TrainingSession.start(
+            TEXT, "char", speedrun=4.0, spent=9.0, out=tmp_path / "run", device="cpu"
+        )
+    with pytest.raises(UsageError, match="A speedrun is of the model gpt, not of bigram"):
+        TrainingSession.start(TEXT, "char", speedrun=4.0, model="bigram", out=tmp_path / "b")
