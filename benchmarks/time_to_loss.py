@@ -1,13 +1,15 @@
 """How low a validation loss a given time buys, beside a plain AdamW GPT-2.
 
-    python benchmarks/time_to_loss.py                     # 15 seconds, three seeds, and the baseline
+    python benchmarks/time_to_loss.py                # 15 seconds, three seeds, and the baseline
     python benchmarks/time_to_loss.py --seconds 90
-    python benchmarks/time_to_loss.py --ablation          # each ingredient taken away
+    python benchmarks/time_to_loss.py --ablation     # each ingredient taken away
 
 Tiny Shakespeare by characters, 90/10 by position, the loss over the whole validation part. Every
 run is a process of its own, and its time is counted from its start to its end: imports, reading,
-training, evaluation, saving. The baseline is nanoGPT's configuration for CPUs (4 layers, 4 heads,
-128 channels, context 64, batches of 12, AdamW with a cosine, 2,000 steps), trained to its end.
+training, evaluation, saving. The ablation makes the same number of steps in each run instead, so
+that a machine that is now faster and now slower decides nothing. The baseline is nanoGPT's
+configuration for CPUs (4 layers, 4 heads, 128 channels, context 64, batches of 12, AdamW with a
+cosine, 2,000 steps), trained to its end.
 """
 
 from __future__ import annotations
@@ -58,7 +60,11 @@ CHILD = """
 import json, sys, time
 import toolkit
 from toolkit.speedrun import process_age
+from toolkit.speedrun import speedrun_options
 options = json.loads(sys.argv[1])
+if "options_of" in options:
+    model, training = speedrun_options(options.pop("options_of"))
+    options = {**model, **training, **options}
 budget = options.pop("speedrun", None)
 if budget is not None:
     options |= {"speedrun": budget, "spent": process_age()}
@@ -72,14 +78,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--steps", type=int, default=400, help="of each run of the ablation")
     parser.add_argument("--no-baseline", action="store_true")
     options = parser.parse_args()
     print(json.dumps(machine()))
     races = {f"speedrun, {options.seconds:g} s": {"speedrun": options.seconds}}
     if options.ablation:
-        races = {
-            name: {"speedrun": options.seconds, **changes} for name, changes in ABLATIONS.items()
-        }
+        same = {"options_of": options.seconds, "max_steps": options.steps}
+        races = {name: {**same, **changes} for name, changes in ABLATIONS.items()}
     elif not options.no_baseline:
         races["AdamW and GPT-2, 2,000 steps"] = BASELINE
     width = max(map(len, races))

@@ -19,7 +19,7 @@ from typing import Any
 from toolkit.errors import UsageError
 
 DEFAULT_BUDGET = 15.0
-_SAVING = 1.5  # seconds for the files of a small model, and for the process to end
+_SAVING = 2.0  # seconds for the files of a small model, and for the process to end
 
 
 @dataclass(frozen=True)
