@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_ctrl_c_ends_the_climb_and_keeps_what_is_done(
 
     train = Trainer.run
 
-    def stopped(trainer: Trainer):  # type: ignore[no-untyped-def]  # as Trainer.run
+    def stopped(trainer: Trainer) -> Iterator[training_events.Event]:
         if trainer.model.name == "bigram":
             yield from train(trainer)
         else:

@@ -113,7 +113,6 @@ def measure_vocabularies(
         corpora={corpus.name: f"{corpus.title or corpus.name}, {share}" for corpus in corpora},
         rows=rows,
         growth=growth,
-        growth_of=specs[0] if growth is not None else "",
         suggestion=suggestion,
     )
 

@@ -210,7 +210,7 @@ def test_nothing_to_learn_from(texts: list[str]) -> None:
 
 def test_texts_that_are_none_are_named_as_such() -> None:
     with pytest.raises(UsageError, match="Document 1 is bytes, not str"):
-        SentencePieceTokenizer.train(["to be", b"or not"])  # type: ignore[list-item]  # on purpose
+        SentencePieceTokenizer.train(["to be", b"or not"])  # type: ignore[list-item]  # wrong on purpose
 
 
 def test_files_that_are_no_models(tmp_path: Path, prose: str) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -184,13 +185,13 @@ def test_a_mark_needs_words_between_whitespace() -> None:
 
 
 @pytest.mark.parametrize("save", ["save_huggingface", "save_tiktoken", "save_vocab_and_merges"])
-def test_files_that_know_no_marks(save: str, tmp_path: object) -> None:
+def test_files_that_know_no_marks(save: str, tmp_path: Path) -> None:
     tokenizer = BPETokenizer.train(
         [SENNRICH], vocab_size=260, pattern="whitespace", end_of_word=True
     )
     with pytest.raises(UsageError):
         getattr(tokenizer, save)(f"{tmp_path}/file")
-    assert not list(tmp_path.iterdir())  # type: ignore[attr-defined]  # a Path
+    assert not list(tmp_path.iterdir())
 
 
 # -- the knee ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 import toolkit
 from toolkit.corpora import Corpus
 from toolkit.errors import UsageError
+from toolkit.models import GPTConfig
 from toolkit.pipeline import TrainingSession
 from toolkit.speedrun import process_age, seconds_to_train, speedrun_options
 from toolkit.training.muon import Muon
@@ -69,7 +70,9 @@ def test_what_is_given_wins(tmp_path: Path) -> None:
     session = TrainingSession.start(
         TEXT, "char", speedrun=29.0, out=tmp_path / "run", device="cpu", n_layer=1, batch_size=3
     )
-    assert session.trainer.model.config.n_layer == 1  # type: ignore[attr-defined]  # a GPTConfig
+    config = session.trainer.model.config
+    assert isinstance(config, GPTConfig)
+    assert config.n_layer == 1
     assert session.trainer.config.batch_size == 3
     assert session.trainer.config.schedule == "linear"
 

@@ -85,8 +85,8 @@ def test_matrices_decay_and_the_rest_does_not() -> None:
     )
     decay, rest = parameter_groups(model, 0.1)
     assert (decay["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
-    decayed = {id(parameter) for parameter in decay["params"]}  # type: ignore[attr-defined]  # values of a dict[str, object]
-    other = {id(parameter) for parameter in rest["params"]}  # type: ignore[attr-defined]  # values of a dict[str, object]
+    decayed = {id(parameter) for parameter in decay["params"]}
+    other = {id(parameter) for parameter in rest["params"]}
     assert decayed.isdisjoint(other)
     assert len(decayed) + len(other) == len(list(model.parameters()))
     linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]

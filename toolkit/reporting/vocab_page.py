@@ -35,7 +35,6 @@ def vocab_page(
     rows: Sequence[ComparedTokenizer],
     growth: VocabGrowth | None = None,
     suggestion: VocabSuggestion | None = None,
-    growth_of: str = "",
 ) -> str:
     """The report as an HTML document that needs nothing else; see `VocabReport` for the arguments.
 
@@ -43,7 +42,7 @@ def vocab_page(
         UsageError: no rows, or more than 12 for a figure.
         MissingExtraError: matplotlib is not installed.
     """
-    pictures = vocab_pictures(rows, growth, suggestion, growth_of)
+    pictures = vocab_pictures(rows, growth, suggestion)
     parts = [_summary(rows)]
     parts += [
         paragraph(Markup(f"<strong>{text(name)}</strong>: {text(about)}"))

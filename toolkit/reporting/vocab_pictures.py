@@ -69,7 +69,6 @@ def vocab_pictures(
     rows: Sequence[ComparedTokenizer],
     growth: VocabGrowth | None = None,
     suggestion: VocabSuggestion | None = None,
-    growth_of: str = "",
 ) -> list[Picture]:
     """All figures that apply.
 
@@ -85,7 +84,7 @@ def vocab_pictures(
     pictures = []
     if growth is not None:
         figure = growth_figure(growth, suggestion)
-        title = f"Growth with each merge ({growth_of})" if growth_of else "Growth with each merge"
+        title = f"Growth with each merge ({rows[0].tokenizer})"
         pictures.append(Picture("growth", title, _GROWTH, figure, rows[:1]))
     for suffix, part in _groups(rows).items():
         if len(part) > MOST_SERIES:

@@ -31,7 +31,6 @@ class VocabReport:
         rows: one for each tokenizer on each text; for a tokenizer alone on one text, one.
         growth: how the vocabulary of one of the tokenizers grew; None without merges.
         suggestion: the knee of that growth, where one was looked for.
-        growth_of: the tokenizer that grew, to name it among several; may be empty.
     """
 
     title: str
@@ -39,7 +38,6 @@ class VocabReport:
     rows: list[ComparedTokenizer] = field(default_factory=list)
     growth: VocabGrowth | None = None
     suggestion: VocabSuggestion | None = None
-    growth_of: str = ""
 
 
 def write_report(report: VocabReport, folder: Path) -> list[Path]:
@@ -57,7 +55,7 @@ def write_report(report: VocabReport, folder: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed; nothing is written.
         ToolkitError: a file could not be written.
     """
-    pictures = vocab_pictures(report.rows, report.growth, report.suggestion, report.growth_of)
+    pictures = vocab_pictures(report.rows, report.growth, report.suggestion)
     paths = [
         path for picture in pictures for path in save_figure(picture.figure, folder, picture.name)
     ]
@@ -91,6 +89,5 @@ def write_page(report: VocabReport, path: Path) -> None:
         report.rows,
         report.growth,
         report.suggestion,
-        report.growth_of,
     )
     write_text(path, page)

@@ -24,7 +24,7 @@ class Optimizer(Protocol):
     def zero_grad(self, set_to_none: bool = True) -> None: ...
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; embeddings, norms and biases do not.
 
     Decay is there to keep a linear layer's weights from growing without need; an embedding's row
