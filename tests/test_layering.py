@@ -21,7 +21,8 @@ LAYERS = [
     ["vocabularies"],
     ["console"],
     ["token_view", "vocab_view", "ladder_view"],
-    ["cli_options", "display"],
+    ["display"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]

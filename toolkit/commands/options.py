@@ -45,6 +45,17 @@ def _read_options(context: typer.Context, path: Path) -> dict[str, Any]:
     return found
 
 
+# The panels of --help that options of training fall into.
+PARTS = "What"
+MODEL = "Model"
+TRAINING = "Training"
+
+
+def panel_option(panel: str, *names: str, **settings: Any) -> Any:
+    """An option under a heading of its own in --help."""
+    return typer.Option(*names, rich_help_panel=panel, **settings)
+
+
 # Options that mean the same in every command.
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")]
@@ -165,3 +176,15 @@ def refuse_together(given: dict[str, Any]) -> None:
     names = [name for name, value in given.items() if value not in (None, False, [])]
     if len(names) > 1:
         raise UsageError(f"{names[0]} and {names[1]} exclude each other; give one of them.")
+
+
+def split_names(text: str, option: str, what: str) -> list[str]:
+    """The names of a list such as `bigram,gpt`.
+
+    Raises:
+        UsageError: an empty one, or the same twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise UsageError(f"{option} '{text}': expected different {what}.")
+    return names

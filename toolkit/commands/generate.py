@@ -1,0 +1,98 @@
+"""`toolkit generate`: a trained model continues a prompt."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.commands.options import Config, Debug, Device, Json, Quiet, RunPath, Verbose
+from toolkit.errors import UsageError
+
+commands = typer.Typer()
+
+# Small models are unsure of much: drawn as they are, their texts have more invented words.
+DEFAULT_TEMPERATURE = 0.7
+
+
+@commands.command(
+    epilog='Examples: [cyan]toolkit generate "ROMEO:"[/cyan] · '
+    "[cyan]toolkit generate --strategy top-k --top-k 50 --seed 1 JULIET:[/cyan] · "
+    "[cyan]echo -n ROMEO: | toolkit generate - --json[/cyan]"
+)
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The beginning; - reads standard input.")] = "",
+    run: RunPath = None,
+    max_new_tokens: Annotated[int, typer.Option(help="How much to write.")] = 200,
+    strategy: Annotated[
+        str,
+        typer.Option(metavar="multinomial|greedy|top-k|top-p", help="How the next token is drawn."),
+    ] = "multinomial",
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Below 1 is safer, above wilder; 0.7 if no option says otherwise."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Only the likeliest with p together.")] = None,
+    num_samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    device: Device = "auto",
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Continue a prompt with a trained model; the text streams as it is made."""
+    from toolkit import console
+    from toolkit.generation import Generator, fresh_seed, sample_seed
+    from toolkit.run import Run
+    from toolkit.training import resolve_device
+
+    if prompt == "-":
+        prompt = _read_stdin()
+    opened = Run.open(run, device=str(resolve_device(device)))
+    generator = Generator(opened.model, opened.tokenizer)
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "strategy": strategy,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "stop": tuple(stop or ()),
+    }
+    if strategy == "multinomial" and temperature is None and top_k is None and top_p is None:
+        options["temperature"] = DEFAULT_TEMPERATURE
+    if num_samples < 1:
+        raise UsageError(f"--num-samples {num_samples} must be at least 1")
+    if verbose:
+        console.notice(f"{opened.folder}, {opened.model.num_params():,} parameters")
+    if json:
+        samples = generator.generate_samples(prompt, num_samples, seed=seed, **options)
+        rows = [console.completion_to_json(sample) for sample in samples]
+        console.print_json({"run": str(opened.folder), "samples": rows})
+        return
+    if seed is None:
+        seed = fresh_seed()
+    for number in range(num_samples):
+        pieces = generator.stream(prompt, seed=sample_seed(seed, number), **options)
+        if number:
+            console.print_rule()
+        console.print_prompt(prompt)
+        console.print_pieces(pieces)
+    if verbose:
+        console.notice(f"seed {seed}")
+
+
+def _read_stdin() -> str:
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"Standard input is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}."
+        ) from error
