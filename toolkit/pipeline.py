@@ -33,7 +33,6 @@ from toolkit.models import (
 from toolkit.models.config import DEFAULT_PRESET, flag
 from toolkit.models.registry import find_model
 from toolkit.run import (
-    CHECKPOINT_FOLDER,
     SAMPLES_FILE,
     TOKENIZER_FOLDER,
     Run,
@@ -46,6 +45,7 @@ from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 from toolkit.tokenizers.special import END_OF_TEXT
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
+from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"

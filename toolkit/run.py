@@ -29,6 +29,7 @@ from toolkit.errors import RunError
 from toolkit.files import replace_link, write_json
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
+from toolkit.training.metrics import METRICS_FILE
 
 if TYPE_CHECKING:
     from toolkit.models import LanguageModel
@@ -37,9 +38,7 @@ RUN_FORMAT = 1
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"
 TOKENIZER_FOLDER = "tokenizer"
-CHECKPOINT_FOLDER = "checkpoint"
 DESCRIPTION_FILE = "run.json"
-METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"
 
 

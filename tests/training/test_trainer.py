@@ -35,6 +35,7 @@ from toolkit.training import (
     TrainConfig,
     Trainer,
     TrainResult,
+    validation_loss,
 )
 from toolkit.training import trainer as trainer_module
 
@@ -164,7 +165,9 @@ def test_the_validation_loss_is_that_of_every_token_once() -> None:
         table = torch.stack([model(torch.tensor([[i]])).logits[0, 0] for i in range(V)])
         assert torch.equal(logits[0, 0], table[ids[0]])
         expected = F.cross_entropy(table[ids[:-1]].double(), ids[1:]).item()
-    assert trainer.validation_loss() == pytest.approx(expected, rel=1e-6)  # float32 model
+    assert validation_loss(trainer.model, trainer.dataset) == pytest.approx(
+        expected, rel=1e-6
+    )  # float32 model
     events = list(trainer.run())
     last = [event for event in events if isinstance(event, Evaluated)][-1]
     assert last.bits_per_byte == pytest.approx(bits_per_byte(last.val_loss, 77, 77), rel=1e-12)
@@ -453,7 +456,7 @@ def test_early_stopping_counts_evaluations_without_a_better_loss() -> None:
     assert last.result.early_stopped
     model = bigram()
     model.load_state_dict(saved[-1])
-    assert Trainer(model, dataset(), options).validation_loss() == losses[best]
+    assert validation_loss(model, dataset()) == losses[best]
 
 
 def test_time_that_runs_out_while_sampling_still_ends_with_an_evaluation(

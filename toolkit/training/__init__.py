@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.training.config import TrainConfig as TrainConfig
     from toolkit.training.devices import resolve_device as resolve_device
+    from toolkit.training.evaluation import validation_loss as validation_loss
     from toolkit.training.events import CheckpointSaved as CheckpointSaved
     from toolkit.training.events import EarlyStopped as EarlyStopped
     from toolkit.training.events import Evaluated as Evaluated
@@ -32,6 +33,7 @@ _WHERE = {
     "StepDone": "events",
     "TrainResult": "events",
     "Trainer": "trainer",
+    "validation_loss": "evaluation",
 }
 
 __all__ = sorted(_WHERE)

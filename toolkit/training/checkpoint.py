@@ -17,7 +17,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from toolkit.errors import RunError
@@ -25,6 +24,7 @@ from toolkit.files import recover_folder, replace_folder
 from toolkit.training.optimizers import Optimizer
 
 FORMAT = 1
+CHECKPOINT_FOLDER = "checkpoint"
 STATE_FILE = "state.json"
 _TENSOR_FILES = ("model", "optimizer", "random")
 
@@ -116,21 +116,3 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str,
                 f"the model's is {tuple(parameter.shape)}."
             )
         optimizer.state[parameter][key] = value.to(parameter.device)
-
-
-def random_tensors() -> dict[str, Tensor]:
-    """torch's random states: of the CPU, and of every CUDA device."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        for number, state in enumerate(torch.cuda.get_rng_state_all()):
-            states[f"cuda:{number}"] = state
-    return states
-
-
-def restore_random(tensors: dict[str, Tensor]) -> None:
-    """The inverse of `random_tensors`, for the devices that are there."""
-    torch.set_rng_state(tensors["cpu"])
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            if f"cuda:{number}" in tensors:
-                torch.cuda.set_rng_state(tensors[f"cuda:{number}"], number)

@@ -9,7 +9,6 @@ Left out: more than one device.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,22 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from toolkit.data import BatchLoader, TokenDataset, bits_per_byte, evaluation_batches
+from toolkit.data import BatchLoader, TokenDataset, bits_per_byte
 from toolkit.errors import RunError, TrainingError, UsageError
 from toolkit.models import LanguageModel
 from toolkit.training.checkpoint import (
+    CHECKPOINT_FOLDER,
     Checkpoint,
     load_checkpoint,
     optimizer_tensors,
-    random_tensors,
     restore_optimizer,
-    restore_random,
     save_checkpoint,
 )
 from toolkit.training.config import TrainConfig
 from toolkit.training.devices import autocast, resolve_device, resolve_dtype
+from toolkit.training.evaluation import seconds_to_evaluate, validation_loss
 from toolkit.training.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -46,12 +44,10 @@ from toolkit.training.events import (
     TrainResult,
 )
 from toolkit.training.interrupts import StopOnSignal
+from toolkit.training.metrics import MetricsFile
 from toolkit.training.optimizers import make_optimizer
+from toolkit.training.randomness import OwnRandom
 from toolkit.training.schedules import decay_share, learning_rate
-
-CHECKPOINT_FOLDER = "checkpoint"
-METRICS_FILE = "metrics.jsonl"
-_EVAL_TOKENS = 8192  # in a batch of an evaluation: enough to keep two cores busy
 
 
 @dataclass
@@ -118,8 +114,8 @@ class Trainer:
         self._sample = sample
         self._save_best = save_best
         self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self._random = self._fresh_random(config.seed)
-        self._metrics_bytes = 0
+        self._random = OwnRandom(config.seed)
+        self._metrics = MetricsFile(self._folder) if self._folder is not None else None
 
     @property
     def step(self) -> int:
@@ -142,7 +138,8 @@ class Trainer:
         started = time.monotonic() - progress.elapsed
         speed = _Speed(progress)
         early_stopped = False
-        self._drop_later_metrics()
+        if self._metrics is not None:
+            self._metrics.drop_later()
         self.model.train()
         while True:
             # First what belongs after the step that was done last, also by an interrupted run.
@@ -174,7 +171,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         total = torch.zeros((), device=self.device)
-        with self._own_random():
+        with self._random.lent():
             for _ in range(config.grad_accumulation):
                 x, y = self.loader.next_batch()
                 with autocast(self.device, self.dtype):
@@ -259,7 +256,7 @@ class Trainer:
         due = config.sample_every > 0 and step % config.sample_every == 0
         if due and progress.sampled_at != step and self._sample is not None:
             progress.sampled_at = step
-            with self._own_random(keep=False):
+            with self._random.lent(keep=False):
                 text = self._sample(self.model)
             self.model.train()
             yield Sampled(step, text)
@@ -275,7 +272,9 @@ class Trainer:
         """Measure the validation part; None where there is none, or a signal cut it short."""
         if self.dataset.num_tokens("val") < 2:
             return None
-        loss = self.validation_loss(stop=lambda: signals.stopped)
+        loss = validation_loss(
+            self.model, self.dataset, dtype=self.dtype, stop=lambda: signals.stopped
+        )
         if loss is None:
             return None
         progress = self.progress
@@ -314,56 +313,9 @@ class Trainer:
         )
         return event
 
-    @torch.inference_mode()
     def seconds_to_evaluate(self) -> float:
-        """About how long an evaluation takes: a fraction of one is run, and timed the second time.
-
-        0 where there is no validation part.
-        """
-        tokens = self.dataset.num_tokens("val")
-        if tokens < 2:
-            return 0.0
-        self.model.eval()
-        block_size = self.model.block_size
-        rows = max(1, _EVAL_TOKENS // block_size)
-        seconds = 0.0
-        for _ in range(2):
-            batches = evaluation_batches(
-                self.dataset, batch_size=rows, block_size=block_size, device=self.device
-            )
-            x, y = next(iter(batches))
-            began = time.monotonic()
-            with autocast(self.device, self.dtype):
-                self.model(x, y)
-            seconds = (time.monotonic() - began) * tokens / x.numel()
-        self.model.train()
-        return seconds
-
-    @torch.inference_mode()
-    def validation_loss(self, stop: Callable[[], bool] = lambda: False) -> float | None:
-        """The mean loss in nats over every token of the validation part but the first.
-
-        None if `stop` said so on the way.
-        """
-        self.model.eval()
-        rows = max(1, _EVAL_TOKENS // self.model.block_size)
-        total, count = 0.0, 0
-        batches = evaluation_batches(
-            self.dataset, batch_size=rows, block_size=self.model.block_size, device=self.device
-        )
-        try:
-            for x, y in batches:
-                if stop():
-                    return None
-                with autocast(self.device, self.dtype):
-                    loss = self.model(x, y).loss
-                assert loss is not None
-                targets = int((y >= 0).sum())
-                total += float(loss) * targets
-                count += targets
-        finally:
-            self.model.train()
-        return total / count
+        """About how long an evaluation takes; 0 where there is no validation part."""
+        return seconds_to_evaluate(self.model, self.dataset, dtype=self.dtype)
 
     def _bits_per_byte(self, loss: float) -> float:
         dataset = self.dataset
@@ -399,13 +351,8 @@ class Trainer:
         return event
 
     def _write_metrics(self, row: dict[str, Any]) -> None:
-        if self._folder is None:
-            return
-        line = (json.dumps(row) + "\n").encode()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / METRICS_FILE).open("ab") as file:
-            file.write(line)
-        self._metrics_bytes += len(line)
+        if self._metrics is not None:
+            self._metrics.append(row)
 
     def _result(self, *, interrupted: bool, early_stopped: bool) -> TrainResult:
         progress = self.progress
@@ -429,19 +376,20 @@ class Trainer:
 
     def _checkpoint(self) -> CheckpointSaved:
         assert self._folder is not None
+        assert self._metrics is not None
         folder = self._folder / CHECKPOINT_FOLDER
         state = {
             "progress": vars(self.progress).copy(),
             "loader": self.loader.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "metrics_bytes": self._metrics_bytes,
+            "metrics_bytes": self._metrics.size,
         }
         save_checkpoint(
             folder,
             Checkpoint(
                 {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
                 optimizer_tensors(self.model, self.optimizer),
-                self._random,
+                self._random.state,
                 state,
             ),
         )
@@ -453,7 +401,7 @@ class Trainer:
         Raises:
             RunError: no checkpoint, or one that is damaged, newer, or of another model.
         """
-        if self._folder is None:
+        if self._folder is None or self._metrics is None:
             raise RunError("A Trainer without a folder has no checkpoint to load.")
         checkpoint = load_checkpoint(self._folder / CHECKPOINT_FOLDER)
         try:
@@ -461,47 +409,14 @@ class Trainer:
             self.progress = Progress(**checkpoint.state["progress"])
             self.loader.load_state_dict(checkpoint.state["loader"])
             self._scaler.load_state_dict(checkpoint.state["scaler"])
-            self._metrics_bytes = checkpoint.state["metrics_bytes"]
+            self._metrics.size = checkpoint.state["metrics_bytes"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(
                 f"The checkpoint in {self._folder} does not fit this model: {reason}"
             ) from error
         restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
-        self._random = checkpoint.random
-
-    def _drop_later_metrics(self) -> None:
-        """Lines that an interrupted run wrote after its last checkpoint will be written again."""
-        if self._folder is None:
-            return
-        path = self._folder / METRICS_FILE
-        if path.exists():
-            with path.open("rb+") as file:
-                file.truncate(min(self._metrics_bytes, path.stat().st_size))
-
-    def _fresh_random(self, seed: int) -> dict[str, Tensor]:
-        with torch.random.fork_rng(devices=_cuda_devices()):
-            torch.manual_seed(seed)
-            return random_tensors()
-
-    def _own_random(self, keep: bool = True) -> _OwnRandom:
-        """Dropout draws from torch's global state; lend it ours, and give the caller's back."""
-        return _OwnRandom(self, keep)
-
-
-class _OwnRandom:
-    def __init__(self, trainer: Trainer, keep: bool) -> None:
-        self._trainer = trainer
-        self._keep = keep
-
-    def __enter__(self) -> None:
-        self._callers = random_tensors()
-        restore_random(self._trainer._random)
-
-    def __exit__(self, *_: object) -> None:
-        if self._keep:
-            self._trainer._random = random_tensors()
-        restore_random(self._callers)
+        self._random.state = checkpoint.random
 
 
 class _Speed:
@@ -516,7 +431,3 @@ class _Speed:
         before, passed = self._tokens, max(now - self._time, 1e-9)
         self._time, self._tokens = now, tokens
         return (tokens - before) / passed if before is not None else 0.0
-
-
-def _cuda_devices() -> list[int]:
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
