@@ -60,11 +60,10 @@ CHILD = """
 import json, sys, time
 import toolkit
 from toolkit.speedrun import process_age
-from toolkit.speedrun import speedrun_options
+from toolkit.recipes import with_speedrun
 options = json.loads(sys.argv[1])
 if "options_of" in options:
-    model, training = speedrun_options(options.pop("options_of"))
-    options = {**model, **training, **options}
+    options = with_speedrun(options.pop("options_of"), "gpt", {"max_time": None, **options})
 budget = options.pop("speedrun", None)
 if budget is not None:
     options |= {"speedrun": budget, "spent": process_age()}

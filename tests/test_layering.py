@@ -16,6 +16,7 @@ LAYERS = [
     ["data", "reporting"],
     ["training", "generation"],
     ["run"],
+    ["recipes"],
     ["pipeline"],
     ["ladder"],
     ["vocabularies"],

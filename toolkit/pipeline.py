@@ -32,6 +32,7 @@ from toolkit.models import (
 )
 from toolkit.models.config import DEFAULT_PRESET, flag
 from toolkit.models.registry import find_model
+from toolkit.recipes import RECIPES, default_size, model_options, train_config, with_speedrun
 from toolkit.run import (
     SAMPLES_FILE,
     TOKENIZER_FOLDER,
@@ -40,7 +41,7 @@ from toolkit.run import (
     create_run,
     new_run_folder,
 )
-from toolkit.speedrun import seconds_to_train, speedrun_options
+from toolkit.speedrun import seconds_to_train
 from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 from toolkit.tokenizers.special import END_OF_TEXT
@@ -50,36 +51,6 @@ from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"
 SAMPLE_TOKENS = 100
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Training options that suit a model's size; every one can be set alone.
-
-    Those of "micro" were tried on 2 CPU cores, where the default corpus took 77 s. Those of the
-    other sizes are usual starting points that have not been measured.
-    """
-
-    batch_size: int
-    learning_rate: float
-    max_steps: int
-    eval_every: int
-    vocab_size: int
-    """Of a `bpe` whose size is not given: the head costs as much as several layers."""
-
-
-RECIPES: dict[str, Recipe] = {
-    "nano": Recipe(16, 3e-3, max_steps=600, eval_every=100, vocab_size=1024),
-    "micro": Recipe(8, 3e-3, max_steps=900, eval_every=300, vocab_size=1024),
-    "mini": Recipe(64, 1e-3, max_steps=5000, eval_every=250, vocab_size=4096),
-    "small": Recipe(12, 6e-4, max_steps=20000, eval_every=500, vocab_size=16384),
-    "medium": Recipe(8, 3e-4, max_steps=50000, eval_every=1000, vocab_size=32768),
-}
-
-
-def default_size(device: str) -> str:
-    """The size to start with: what two CPU cores train in 90 s, or one step up on a GPU."""
-    return "micro" if device == "cpu" else "mini"
 
 
 @dataclass(frozen=True)
@@ -138,15 +109,16 @@ class TrainingSession:
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
         if speedrun is not None:
-            options = _with_speedrun(speedrun, model, options)
+            options = with_speedrun(speedrun, model, options)
         train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
         train_options = {k: v for k, v in options.items() if k in train_fields}
-        model_options = {k: v for k, v in options.items() if k not in train_fields}
+        others = {k: v for k, v in options.items() if k not in train_fields}
+        made_with = model_options(model, preset, others)
         device = resolve_device(train_options.get("device", "auto"))
         recipe_name = size or default_size(device.type)
-        config = _train_config(recipe_name, train_options)
+        config = train_config(model, preset, recipe_name, train_options)
         # With any number of tokens: a wrong name or shape is refused before work begins.
-        make_config(model, 1, preset=preset, size=recipe_name, **model_options)
+        make_config(model, 1, preset=preset, size=recipe_name, **made_with)
 
         spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
         if isinstance(corpus, str):
@@ -154,10 +126,12 @@ class TrainingSession:
         stage(Stage("corpus", f"{corpus.name}, {corpus.num_chars:,} characters"))
         spec = tokenizer if isinstance(tokenizer, str) else tokenizer.name
         if isinstance(tokenizer, str):
-            made_with = dict(tokenizer_options or {})
+            of_tokenizer = dict(tokenizer_options or {})
             if tokenizer == "bpe" and recipe_name in RECIPES:
-                made_with.setdefault("vocab_size", RECIPES[recipe_name].vocab_size)
-            tokenizer = make_tokenizer(tokenizer, corpus, held_out, on_progress=report, **made_with)
+                of_tokenizer.setdefault("vocab_size", RECIPES[recipe_name].vocab_size)
+            tokenizer = make_tokenizer(
+                tokenizer, corpus, held_out, on_progress=report, **of_tokenizer
+            )
         stage(Stage("tokenizer", f"{spec}, {tokenizer.vocab_size:,} tokens"))
         dataset = TokenDataset.cached(
             corpus,
@@ -179,7 +153,7 @@ class TrainingSession:
             preset=preset,
             size=recipe_name,
             seed=config.seed,
-            **model_options,
+            **made_with,
         )
         require_length(dataset, "train", language_model.block_size)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
@@ -433,25 +407,6 @@ def _finish(session: TrainingSession, on_event: Callable[[Event], None] | None) 
         if on_event is not None:
             on_event(event)
     return session.run
-
-
-def _train_config(size: str, options: Mapping[str, Any]) -> TrainConfig:
-    recipe = dataclasses.asdict(RECIPES[size]) if size in RECIPES else {}
-    recipe.pop("vocab_size", None)
-    if "eval_every" in recipe:
-        recipe["sample_every"] = 2 * recipe["eval_every"]
-    if options.get("max_time") is not None and "max_steps" not in options:
-        recipe["max_steps"] = None
-    return TrainConfig(**{**recipe, **options})
-
-
-def _with_speedrun(budget: float, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a speedrun, and over them those that were given."""
-    if model != "gpt":
-        raise UsageError(f"A speedrun is of the model gpt, not of {model}.")
-    of_model, of_training = speedrun_options(budget)
-    # Until it is known how long it may train: the budget is no shorter.
-    return {**of_model, **of_training, "max_time": budget, **options}
 
 
 def _reopen_tokens(run: Run, tokenizer: Tokenizer) -> TokenDataset:

@@ -173,8 +173,8 @@ def test_flops_equal_those_that_torch_counts(options: dict[str, Any]) -> None:
 
 
 def test_parameters_are_counted_once() -> None:
-    tied = create_model("gpt", 100, size="nano", seed=1)
-    untied = create_model("gpt", 100, size="nano", seed=1, tie_embeddings=False)
+    tied = create_model("gpt", 100, size="nano", seed=1, tie_embeddings=True)
+    untied = create_model("gpt", 100, size="nano", seed=1)
     assert untied.num_params() - tied.num_params() == 100 * 64
     assert not any(name.startswith("head") for name in tied.state_dict())
     assert create_model("bigram", 7).num_params() == 49

@@ -134,7 +134,7 @@ def test_initial_spread_is_that_of_the_papers() -> None:
 def test_a_start_from_zeros() -> None:
     """The new model is its embeddings alone, and with a head of zeros knows nothing at all."""
     options: dict[str, Any] = {"size": "micro", "weight_init": "zeros"}
-    model = create_model("gpt", 2000, tie_embeddings=False, seed=0, **options)
+    model = create_model("gpt", 2000, seed=0, **options)
     for block in model.blocks:
         assert not block.attn.proj.weight.any()
         assert not block.mlp.down.weight.any()
@@ -145,7 +145,7 @@ def test_a_start_from_zeros() -> None:
     assert float(model.tok_emb.weight.std()) == pytest.approx(1.0, rel=0.01)
     assert float(model.norm.weight.min()) == float(model.norm.weight.max()) == 1.0
     assert not model(ids()).logits.any()
-    tied = create_model("gpt", 2000, seed=0, **options)
+    tied = create_model("gpt", 2000, tie_embeddings=True, seed=0, **options)
     assert float(tied.tok_emb.weight.std()) == pytest.approx(0.02, rel=0.01)
     with pytest.raises(UnknownNameError, match="No weight_init 'ones'"):
         create_model("gpt", 20, weight_init="ones")

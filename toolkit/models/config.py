@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "qk_norm": True,
         "mlp": "swiglu",
         "bias": False,
-        "tie_embeddings": True,
+        "tie_embeddings": False,
         "norm_eps": 1e-6,
     },
 }
@@ -178,7 +178,8 @@ class GPTConfig(ModelConfig):
     bias: bool = False
     tie_embeddings: bool = True
     dropout: float = 0.0
-    weight_init: Literal["gpt2", "zeros"] = "gpt2"
+    # Two models that differ in it alone are the same once they are trained.
+    weight_init: Literal["gpt2", "zeros"] = dataclasses.field(default="gpt2", compare=False)
     norm_eps: float = 1e-6
     rope_theta: float = 10000.0
 
