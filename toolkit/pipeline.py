@@ -99,7 +99,7 @@ class TrainingSession:
 
         `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
         the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a budget of seconds
-        for everything, of which `spent` are gone already: it sets what is not given
+        until the weights are saved, of which `spent` are gone already: it sets what is not given
         (`toolkit.speedrun`).
 
         Raises:
@@ -193,9 +193,9 @@ class TrainingSession:
         stage(Stage("model", f"{model}, {language_model.num_params():,} parameters, on {device}"))
         session = cls._with_trainer(run, tokenizer, language_model, dataset, config)
         if speedrun is not None:
-            evaluation = session.trainer.seconds_to_evaluate()
-            left = seconds_to_train(speedrun, time.monotonic() - began, evaluation)
+            left = seconds_to_train(speedrun, time.monotonic() - began)
             session.trainer.config = dataclasses.replace(config, max_time=left)
+            run.update(training=dataclasses.asdict(session.trainer.config))
         return session
 
     @classmethod

@@ -436,6 +436,20 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(tmp_pat
     assert all(torch.isfinite(p).all() for p in resumed.model.parameters())
 
 
+def test_the_first_weights_are_saved_before_they_are_measured() -> None:
+    """Measuring may take long, or be stopped; the first weights cannot be worse than none."""
+    seen: list[tuple[int, float | None]] = []
+
+    def save(model: LanguageModel) -> None:
+        seen.append((trainer.step, trainer.progress.best_val_loss))
+
+    options = config(max_steps=4, eval_every=2, learning_rate=0.1, warmup_steps=0)
+    trainer = Trainer(bigram(), dataset(), options, save_best=save)
+    losses = [event.val_loss for event in trainer.run() if isinstance(event, Evaluated)]
+    assert losses[1] < losses[0]
+    assert seen == [(2, None), (4, losses[1])]
+
+
 def test_early_stopping_counts_evaluations_without_a_better_loss() -> None:
     saved = []
     options = config(max_steps=1000, eval_every=1, early_stop=3, learning_rate=0.5, warmup_steps=0)

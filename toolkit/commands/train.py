@@ -84,7 +84,7 @@ def train(
         panel_option(
             PARTS,
             "--speedrun",
-            help="The lowest loss in --max-time seconds of everything; 15 if it is not given.",
+            help="The lowest loss in --max-time seconds, from start to saved weights; default 15.",
         ),
     ] = False,
     batch_size: Annotated[int | None, panel_option(TRAINING, help="Sequences a step.")] = None,
@@ -153,7 +153,7 @@ def train(
     options = _given_fields(context)
     budget: float | None = None
     if speedrun:
-        # What --max-time bounds here is everything, not the training alone.
+        # What --max-time bounds here is all of it, not the training alone.
         budget = DEFAULT_BUDGET if max_time is None else max_time
         options.pop("max_time", None)
     show = display.training_display(as_json=json, quiet=quiet, verbose=verbose)

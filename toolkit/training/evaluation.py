@@ -1,8 +1,7 @@
-"""The loss over a whole held-out part, and how long measuring it takes."""
+"""The loss over a whole held-out part."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -31,7 +30,7 @@ def validation_loss(
     total, count = 0.0, 0
     batches = evaluation_batches(
         dataset,
-        batch_size=_rows(model),
+        batch_size=max(1, _EVAL_TOKENS // model.block_size),
         block_size=model.block_size,
         device=model.device,
     )
@@ -48,33 +47,3 @@ def validation_loss(
     finally:
         model.train()
     return total / count
-
-
-@torch.inference_mode()
-def seconds_to_evaluate(
-    model: LanguageModel, dataset: TokenDataset, *, dtype: torch.dtype = torch.float32
-) -> float:
-    """About how long `validation_loss` takes: one batch is run, and timed the second time.
-
-    0 where there is no validation part.
-    """
-    tokens = dataset.num_tokens("val")
-    if tokens < 2:
-        return 0.0
-    model.eval()
-    seconds = 0.0
-    for _ in range(2):
-        batches = evaluation_batches(
-            dataset, batch_size=_rows(model), block_size=model.block_size, device=model.device
-        )
-        x, y = next(iter(batches))
-        began = time.monotonic()
-        with autocast(model.device, dtype):
-            model(x, y)
-        seconds = (time.monotonic() - began) * tokens / x.numel()
-    model.train()
-    return seconds
-
-
-def _rows(model: LanguageModel) -> int:
-    return max(1, _EVAL_TOKENS // model.block_size)

@@ -31,7 +31,7 @@ from toolkit.training.checkpoint import (
 )
 from toolkit.training.config import TrainConfig
 from toolkit.training.devices import autocast, resolve_device, resolve_dtype
-from toolkit.training.evaluation import seconds_to_evaluate, validation_loss
+from toolkit.training.evaluation import validation_loss
 from toolkit.training.events import (
     CheckpointSaved,
     EarlyStopped,
@@ -272,12 +272,16 @@ class Trainer:
         """Measure the validation part; None where there is none, or a signal cut it short."""
         if self.dataset.num_tokens("val") < 2:
             return None
+        progress = self.progress
+        first = progress.best_step is None
+        if first and self._save_best is not None:
+            # Measuring takes time, and nothing can be better yet: have it safe before.
+            self._save_best(self.model)
         loss = validation_loss(
             self.model, self.dataset, dtype=self.dtype, stop=lambda: signals.stopped
         )
         if loss is None:
             return None
-        progress = self.progress
         progress.evaluated_at = progress.step
         progress.elapsed = time.monotonic() - started
         if not math.isfinite(loss):
@@ -286,7 +290,7 @@ class Trainer:
         if best:
             progress.best_val_loss, progress.best_step = loss, progress.step
             progress.evaluations_without_better = 0
-            if self._save_best is not None:
+            if not first and self._save_best is not None:
                 self._save_best(self.model)
         else:
             progress.evaluations_without_better += 1
@@ -312,10 +316,6 @@ class Trainer:
             }
         )
         return event
-
-    def seconds_to_evaluate(self) -> float:
-        """About how long an evaluation takes; 0 where there is no validation part."""
-        return seconds_to_evaluate(self.model, self.dataset, dtype=self.dtype)
 
     def _bits_per_byte(self, loss: float) -> float:
         dataset = self.dataset
