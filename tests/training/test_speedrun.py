@@ -1,6 +1,8 @@
 """The speedrun: options by budget, what is left to train, and a run that keeps to its time."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,3 +86,19 @@ def test_time_that_is_gone_already_counts(tmp_path: Path) -> None:
         )
     with pytest.raises(UsageError, match="A speedrun is of the model gpt, not of bigram"):
         TrainingSession.start(TEXT, "char", speedrun=4.0, model="bigram", out=tmp_path / "b")
+
+
+def test_a_speedrun_does_not_load_the_compiler(tmp_path: Path) -> None:
+    """torch's compiler and what it needs take over a second to load, and are not needed."""
+    code = f"""
+import sys
+from toolkit.corpora import Corpus
+from toolkit.pipeline import TrainingSession
+text = Corpus.from_text("to be or not to be " * 200, name="text")
+out = {str(tmp_path / "run")!r}
+session = TrainingSession.start(text, "char", speedrun=60.0, out=out, device="cpu", max_steps=2)
+assert len(list(session.events())) > 1
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

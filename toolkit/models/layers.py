@@ -19,13 +19,23 @@ from toolkit.models.config import GPTConfig
 
 def linear(n_in: int, n_out: int, *, bias: bool = False) -> nn.Linear:
     """A linear layer whose numbers are unset: torch's own would be drawn from a global generator,
-    only to be overwritten."""
-    return nn.Linear(n_in, n_out, bias=bias, device="meta").to_empty(device="cpu")
+    only to be overwritten.
+
+    The layer's own way out of the meta device (`to_empty`) and an embedding's way in load torch's
+    compiler, which takes a second; new parameters in place of the old do not.
+    """
+    layer = nn.Linear(n_in, n_out, bias=bias, device="meta")
+    layer.weight = nn.Parameter(torch.empty(n_out, n_in))
+    if bias:
+        layer.bias = nn.Parameter(torch.empty(n_out))
+    return layer
 
 
 def embedding(n_rows: int, n_channels: int) -> nn.Embedding:
-    """An embedding whose numbers are unset, for the same reason."""
-    return nn.Embedding(n_rows, n_channels, device="meta").to_empty(device="cpu")
+    """An embedding whose numbers are unset, for the same reasons."""
+    numbers = torch.empty(n_rows, n_channels)
+    made: nn.Embedding = nn.Embedding.from_pretrained(numbers, freeze=False)  # type: ignore[no-untyped-call]  # torch's
+    return made
 
 
 class RMSNorm(nn.Module):
