@@ -42,6 +42,8 @@ RECIPES: dict[str, Recipe] = {
     "mini": Recipe(64, 1e-3, 0.03, max_steps=5000, eval_every=250, vocab_size=4096),
     "small": Recipe(12, 6e-4, 0.02, max_steps=20000, eval_every=500, vocab_size=16384),
     "medium": Recipe(8, 3e-4, 0.02, max_steps=50000, eval_every=1000, vocab_size=32768),
+    "large": Recipe(4, 2.5e-4, 0.02, max_steps=100000, eval_every=2000, vocab_size=32768),
+    "xl": Recipe(2, 2e-4, 0.02, max_steps=200000, eval_every=2000, vocab_size=32768),
 }
 MUON: dict[str, Any] = {
     "optimizer": "muon",

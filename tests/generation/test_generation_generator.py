@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +28,10 @@ BYTES = ByteTokenizer()
 BYTES_WITH_END = ByteTokenizer(special_tokens=[END])
 
 
-def gpt(vocab_size: int = 8, *, preset: str = "modern", dropout: float = 0.0) -> GPTModel:
+def gpt(vocab_size: int = 8, *, preset: str = "modern", **options: Any) -> GPTModel:
     """A small GPT whose weights are large enough for every token before to matter."""
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8}
-    config = GPTConfig(vocab_size=vocab_size, **shape, **{**PRESETS[preset], "dropout": dropout})
+    config = GPTConfig(vocab_size=vocab_size, **shape, **{**PRESETS[preset], **options})
     model = GPTModel(config, torch.Generator().manual_seed(2))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -64,10 +65,24 @@ def letters() -> Generator:
 # -- what is drawn -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"preset": "gpt2"},
+        {"preset": "modern"},
+        {"position": "sinusoidal", "norm_order": "post"},
+        {"position": "alibi"},
+        {"position": "none"},
+        {"position": "alibi", "window": 3},
+        {"window": 5},
+    ],
+)
 @pytest.mark.parametrize("prompt", [[2], [0, 1, 2, 3, 4, 5, 6, 7], list(range(8)) * 3])
-def test_greedy_is_the_argmax_of_the_window_at_every_step(preset: str, prompt: list[int]) -> None:
-    model = gpt(preset=preset)
+def test_greedy_is_the_argmax_of_the_window_at_every_step(
+    options: dict[str, Any], prompt: list[int]
+) -> None:
+    """Whatever tells positions apart, they count from the start of the last 8 tokens."""
+    model = gpt(**options)
     ids = list(prompt)
     for _ in range(20):  # 8 positions: most of it past the block size
         ids.append(int(model(torch.tensor([ids[-8:]])).logits[0, -1].argmax()))

@@ -64,6 +64,7 @@ def test_the_usual_numbers_are_filled_in() -> None:
     # 8/3 · 128 = 341.3, and the next multiple of 32 is 352.
     assert (config.head_dim, config.n_kv_head, config.n_inner) == (32, 4, 352)
     assert GPTConfig(10, n_embd=128, mlp="gelu").n_inner == 512
+    assert GPTConfig(10, n_embd=128, mlp="relu2").n_inner == 512
     assert GPTConfig(10, n_embd=384, n_head=6).n_inner == 1024  # exactly 8/3
     assert GPTConfig(10, n_embd=100, n_head=3, head_dim=8).head_dim == 8  # need not divide
 
@@ -90,6 +91,12 @@ def test_a_size_of_a_bigram_is_its_context() -> None:
         ({"rope_theta": -1.0}, "--rope-theta -1.0 must be a number above 0"),
         ({"rope_theta": float("inf")}, "--rope-theta inf must be a number above 0"),
         ({"position": "rotari"}, "No position 'rotari'. Did you mean 'rotary'?"),
+        ({"window": -1}, "--window -1 must be a whole number of positions, or 0 for all of them"),
+        ({"window": 1}, "--window 1 would show each position to itself alone; expected 0"),
+        ({"window": 2.5}, "--window 2.5 must be a whole number"),
+        ({"window": True}, "--window True must be a whole number"),
+        ({"position": "alibi", "rope_theta": 500.0}, "--rope-theta is for --position rotary, and"),
+        ({"preset": "gpt2", "rope_theta": 1e4}, "--rope-theta is for --position rotary, and this"),
         ({"block_size": 0}, "--block-size 0 must be a whole number of at least 1"),
     ],
 )
@@ -116,6 +123,7 @@ def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
     [
         BigramConfig(10, block_size=3),
         GPTConfig(10),
+        GPTConfig(10, position="alibi", window=5, mlp="relu2", norm_order="post"),
         GPTConfig(10, norm="layernorm", bias=True, dropout=0.25, head_dim=6, rope_theta=500.0),
     ],
 )

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from toolkit.errors import UsageError
 from toolkit.models import BigramConfig, GPTConfig, LanguageModel, build_model, create_model
 from toolkit.models.base import next_token_loss
-from toolkit.models.layers import CausalSelfAttention, Rotary
+from toolkit.models.layers import CausalSelfAttention
+from toolkit.models.positions import Rotary
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models import LanguageModel, create_model
 from toolkit.models.config import GPTConfig, make_gpt_config
+from toolkit.models.gpt import GPTModel
 
 KINDS: list[tuple[str, dict[str, Any]]] = [
     ("bigram", {}),
@@ -151,12 +152,21 @@ def test_a_start_from_zeros() -> None:
         create_model("gpt", 20, weight_init="ones")
 
 
-def test_parameters_of_gpt2_small_as_published() -> None:
-    config = make_gpt_config(50257, preset="gpt2", size="small")
+@pytest.mark.parametrize(
+    ("size", "published"),
+    [
+        ("small", 124_439_808),
+        ("medium", 354_823_168),
+        ("large", 774_030_080),
+        ("xl", 1_557_611_200),
+    ],
+)
+def test_parameters_of_gpt2_as_published(size: str, published: int) -> None:
+    config = make_gpt_config(50257, preset="gpt2", size=size)
     with torch.device("meta"):
-        from toolkit.models.gpt import GPTModel
-
-        assert GPTModel(config).num_params() == 124_439_808
+        model = GPTModel(config, init=False)
+    assert model.num_params() == published
+    assert all(parameter.is_meta for parameter in model.parameters()), "no memory was asked for"
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS)
@@ -188,6 +198,9 @@ def test_a_context_that_is_too_long_is_refused() -> None:
         ({"dropout": 1.0}, "--dropout 1.0 must be at least 0 and below 1"),
         ({"n_embd": 12, "n_head": 4}, "--head-dim 3 must be even"),
         ({"norm": "batchnorm"}, "No norm 'batchnorm'"),
+        ({"norm_order": "middle"}, "No norm_order 'middle'"),
+        ({"mlp": "relu"}, r"No mlp 'relu'\. Did you mean 'relu2'"),
+        ({"n_embd": 33, "n_head": 3, "position": "sinusoidal"}, "--n-embd 33 must be even for sin"),
     ],
 )
 def test_shapes_that_do_not_fit_name_the_flag(options: dict[str, Any], message: str) -> None:

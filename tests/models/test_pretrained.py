@@ -166,7 +166,28 @@ def test_a_pickle_is_never_opened(folder: Path) -> None:
         ({"model_type": ["qwen3"]}, "is not one that toolkit reads"),
         ({"hidden_size": None}, "the field hidden_size is missing"),
         ({"attention_bias": True}, "attention_bias = True is not supported"),
-        ({"use_sliding_window": True}, "use_sliding_window = True is not supported"),
+        (
+            {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+            "layer_types, sliding_window and max_window_layers ask for layers that differ",
+        ),
+        ({"layer_types": ["sliding_attention"] * 2}, "or for a window without a length"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "layers that differ"),
+        ({"layer_types": 5}, "layer_types"),
+        ({"layer_types": []}, "layer_types"),
+        (
+            {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": "a"},
+            "layer_types",
+        ),
+        (
+            {"use_sliding_window": True, "sliding_window": "a", "max_window_layers": 0},
+            "--window a must be a whole number of positions",
+        ),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "each kind of layer"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5 is not supported"),
+        ({"model_type": "llama", "use_sliding_window": True}, "use_sliding_window = True is not"),
+        ({"model_type": "mistral", "layer_types": ["full_attention"]}, "layer_types = ["),
+        ({"model_type": "mistral", "attention_bias": True}, "attention_bias = True is not"),
+        ({"model_type": "mistral", "mlp_bias": True}, "mlp_bias = True is not supported"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope_type = 'llama3' is not supported"),
         ({"rope_scaling": {"type": "linear"}}, "rope_type = 'linear' is not supported"),
         ({"rope_scaling": "yarn"}, "rope_scaling"),
@@ -183,12 +204,105 @@ def test_a_config_that_asks_for_more_says_what(
     assert message in text
 
 
+def test_parts_that_tensors_do_not_show_are_not_taken_for_others(tmp_path: Path) -> None:
+    """A Llama and a Mistral have the same tensors, and differ in what their config says alone."""
+    model = create_model("gpt", 31, size="nano", qk_norm=False, window=3, seed=1)
+    save_pretrained(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["model_type"], config["sliding_window"]) == ("mistral", 3)
+    assert load_pretrained(tmp_path).config == model.config
+    rewrite_config(tmp_path, model_type="llama")
+    assert load_pretrained(tmp_path).config.window == 0
+
+
+# What earlier versions wrote, by name of its fields: the parts that came later are the usual ones.
+OLDER = {
+    "model_type": "toolkit-gpt",
+    "format": 1,
+    "vocab_size": 31,
+    "block_size": 16,
+    "n_layer": 2,
+    "n_head": 3,
+    "n_kv_head": 3,
+    "n_embd": 32,
+    "head_dim": 10,
+    "n_inner": 96,
+    "norm": "rmsnorm",
+    "position": "rotary",
+    "qk_norm": False,
+    "mlp": "swiglu",
+    "bias": False,
+    "tie_embeddings": True,
+    "dropout": 0.0,
+    "weight_init": "gpt2",
+    "norm_eps": 1e-06,
+    "rope_theta": 10000.0,
+    "bos_token_id": None,
+    "eos_token_id": 4,
+}
+OLDER_TENSORS = {
+    "tok_emb.weight": (31, 32),
+    "norm.weight": (32,),
+    **{
+        f"blocks.{layer}.{name}": shape
+        for layer in range(2)
+        for name, shape in {
+            "norm1.weight": (32,),
+            "attn.qkv.weight": (90, 32),
+            "attn.proj.weight": (32, 30),
+            "norm2.weight": (32,),
+            "mlp.gate_up.weight": (192, 32),
+            "mlp.down.weight": (32, 96),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tensors"),
+    [
+        ({}, {}),
+        ({"norm": "layernorm", "mlp": "gelu"}, {"mlp.gate_up": None, "mlp.up": (96, 32)}),
+    ],
+)
+def test_a_folder_of_an_earlier_version_opens(
+    tmp_path: Path, changes: dict[str, Any], tensors: dict[str, tuple[int, int] | None]
+) -> None:
+    """With its own names, though today the first of them would be written as a Mistral."""
+    shapes = dict(OLDER_TENSORS)
+    for name, shape in tensors.items():
+        for layer in range(2):
+            key = f"blocks.{layer}.{name}.weight"
+            if shape is None:
+                del shapes[key]
+            else:
+                shapes[key] = shape
+    generator = torch.Generator().manual_seed(0)
+    stored = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    safetensors.torch.save_file(stored, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({**OLDER, **changes}))
+    model = load_pretrained(tmp_path)
+    state = model.state_dict()
+    assert state.keys() == stored.keys()
+    for name, tensor in stored.items():
+        assert torch.equal(state[name], tensor), name
+    config = model.config
+    assert isinstance(config, GPTConfig)
+    assert (config.norm_order, config.window) == ("pre", 0)
+    assert torch.isfinite(model(torch.tensor([[1, 2, 3]])).logits).all()
+
+
 def test_gpt2_with_another_activation_is_refused(tmp_path: Path) -> None:
     save_pretrained(create_model("gpt", 31, preset="gpt2", size="nano"), tmp_path)
     rewrite_config(tmp_path, activation_function="relu")
-    assert "activation_function = 'relu' is not supported; toolkit reads 'gelu_new'" in failure(
-        tmp_path
+    assert (
+        "activation_function = 'relu' is not supported; toolkit reads 'gelu_new' and 'relu2'"
+    ) in failure(tmp_path)
+    save_pretrained(
+        create_model("gpt", 31, preset="gpt2", size="nano", norm_order="post"), tmp_path
     )
+    rewrite_config(tmp_path, afn="relu")
+    assert "afn = 'relu' is not supported; toolkit reads 'gelu'" in failure(tmp_path)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,15 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("modern", {"n_kv_head": 2, "rope_theta": 500.0}, "Qwen3ForCausalLM"),
     ("modern", {"n_kv_head": 1, "tie_embeddings": False, "head_dim": 64}, "Qwen3ForCausalLM"),
     ("modern", {"qk_norm": False}, "LlamaForCausalLM"),
+    ("modern", {"qk_norm": False, "bias": True, "n_kv_head": 2}, "LlamaForCausalLM"),
+    ("modern", {"qk_norm": False, "tie_embeddings": False, "n_kv_head": 1}, "LlamaForCausalLM"),
+    ("modern", {"qk_norm": False, "window": 7, "n_kv_head": 2}, "MistralForCausalLM"),
+    ("modern", {"qk_norm": False, "n_head": 3, "head_dim": 20}, "MistralForCausalLM"),
+    ("modern", {"window": 2}, "Qwen3ForCausalLM"),
+    ("modern", {"window": 20, "n_kv_head": 2}, "Qwen3ForCausalLM"),
+    ("gpt2", {"mlp": "relu2"}, "GPT2LMHeadModel"),
+    ("gpt2", {"norm_order": "post"}, "OpenAIGPTLMHeadModel"),
+    ("gpt2", {"norm_order": "post", "tie_embeddings": False}, "OpenAIGPTLMHeadModel"),
 ]
 
 

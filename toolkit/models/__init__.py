@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from toolkit.models.config import ModelConfig as ModelConfig
     from toolkit.models.config import SingleHeadConfig as SingleHeadConfig
     from toolkit.models.gpt import GPTModel as GPTModel
+    from toolkit.models.hf_configs import hf_config as hf_config
     from toolkit.models.interop import from_hf as from_hf
-    from toolkit.models.interop import hf_config as hf_config
     from toolkit.models.interop import to_hf_state_dict as to_hf_state_dict
     from toolkit.models.pretrained import load_pretrained as load_pretrained
     from toolkit.models.pretrained import save_pretrained as save_pretrained
@@ -75,7 +75,8 @@ _HOME = {
         "SingleHeadConfig",
     ),
     "gpt": ("GPTModel",),
-    "interop": ("from_hf", "hf_config", "to_hf_state_dict"),
+    "hf_configs": ("hf_config",),
+    "interop": ("from_hf", "to_hf_state_dict"),
     "pretrained": ("load_pretrained", "save_pretrained"),
     "registry": (
         "available_models",

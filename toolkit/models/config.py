@@ -15,12 +15,15 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from toolkit.errors import UnknownNameError, UsageError
 
+# From "small" on, the four sizes of GPT-2.
 SIZES: dict[str, dict[str, int]] = {
     "nano": {"n_layer": 2, "n_head": 2, "n_embd": 64, "block_size": 64},
     "micro": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 128},
     "mini": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256},
     "small": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024},
     "medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024, "block_size": 1024},
+    "large": {"n_layer": 36, "n_head": 20, "n_embd": 1280, "block_size": 1024},
+    "xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600, "block_size": 1024},
 }
 DEFAULT_SIZE = "micro"
 
@@ -150,19 +153,23 @@ class GPTConfig(ModelConfig):
         n_embd: C, channels of the residual stream.
         head_dim: D, channels of a head; 0 means n_embd / n_head.
         n_inner: hidden channels of the MLP; 0 means the usual ratio
-            (4 · n_embd for "gelu"; 8/3 · n_embd rounded up to a multiple of 32 for "swiglu",
-            which has three matrices instead of two, so that both have about as many parameters).
+            (4 · n_embd; 8/3 · n_embd rounded up to a multiple of 32 for "swiglu", which has three
+            matrices instead of two, so that all have about as many parameters).
         norm: "layernorm" or "rmsnorm".
-        position: "learned" (an embedding for each position) or "rotary".
+        norm_order: "pre" (before attention and MLP, and once more at the end) or "post" (after
+            the sum with the stream).
+        position: "learned" (an embedding for each position), "rotary", "sinusoidal", "alibi" or
+            "none" (the causal mask alone tells an order).
+        window: how many positions attention sees, its own included; 0 means all before it.
         qk_norm: RMS-normalise queries and keys in each head.
-        mlp: "gelu" (tanh approximation, as GPT-2) or "swiglu".
+        mlp: "gelu" (tanh approximation, as GPT-2), "relu2" or "swiglu".
         bias: biases in linear layers and layer norms.
         tie_embeddings: the output head is the token embedding.
         dropout: probability, of embeddings, attention weights and each part's output.
         weight_init: how weights start: "gpt2", or "zeros": the matrices that write into the
             residual stream are zero, as is a head of its own.
         norm_eps: added to the variance under the root.
-        rope_theta: the base of the rotary frequencies.
+        rope_theta: the base of the rotary frequencies; without them it means nothing.
     """
 
     n_layer: int = 4
@@ -172,9 +179,11 @@ class GPTConfig(ModelConfig):
     head_dim: int = 0
     n_inner: int = 0
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
-    position: Literal["learned", "rotary"] = "rotary"
+    norm_order: Literal["pre", "post"] = "pre"
+    position: Literal["learned", "rotary", "sinusoidal", "alibi", "none"] = "rotary"
+    window: int = 0
     qk_norm: bool = True
-    mlp: Literal["gelu", "swiglu"] = "swiglu"
+    mlp: Literal["gelu", "relu2", "swiglu"] = "swiglu"
     bias: bool = False
     tie_embeddings: bool = True
     dropout: float = 0.0
@@ -186,14 +195,29 @@ class GPTConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice(self, "norm", ("layernorm", "rmsnorm"))
-        require_choice(self, "position", ("learned", "rotary"))
-        require_choice(self, "mlp", ("gelu", "swiglu"))
+        require_choice(self, "norm_order", ("pre", "post"))
+        require_choice(self, "position", ("learned", "rotary", "sinusoidal", "alibi", "none"))
+        require_choice(self, "mlp", ("gelu", "relu2", "swiglu"))
         require_choice(self, "weight_init", ("gpt2", "zeros"))
         require_bool(self, "qk_norm", "bias", "tie_embeddings")
         require_positive(self, "n_layer", "n_head", "n_embd")
         self._fill_in_the_usual()
         require_positive(self, "n_kv_head", "head_dim", "n_inner")
         require_divisible(self, "n_head", "n_kv_head")
+        if not isinstance(self.window, int) or isinstance(self.window, bool) or self.window < 0:
+            raise UsageError(
+                f"--window {self.window} must be a whole number of positions, or 0 for all of them"
+            )
+        # Nothing to attend to; and transformers' cache for such a window keeps everything.
+        if self.window == 1:
+            raise UsageError(
+                "--window 1 would show each position to itself alone; expected 0 or at least 2"
+            )
+        if self.position == "sinusoidal" and self.n_embd % 2:
+            raise UsageError(
+                f"--n-embd {self.n_embd} must be even for sinusoidal positions: sines and cosines "
+                "come in pairs"
+            )
         if self.position == "rotary" and self.head_dim % 2:
             raise UsageError(
                 f"--head-dim {self.head_dim} must be even for rotary positions "
@@ -281,7 +305,13 @@ def make_gpt_config(
     _require_options("gpt", GPTConfig, overrides)
     parts = _find("preset", PRESETS, preset or DEFAULT_PRESET)
     numbers = _find("size", SIZES, size or DEFAULT_SIZE)
-    return GPTConfig(vocab_size=vocab_size, **{**parts, **numbers, **overrides})
+    config = GPTConfig(vocab_size=vocab_size, **{**parts, **numbers, **overrides})
+    if "rope_theta" in overrides and config.position != "rotary":
+        raise UsageError(
+            f"--rope-theta is for --position rotary, and this model's is {config.position}. "
+            "Leave it out."
+        )
+    return config
 
 
 def flag(field: str) -> str:

@@ -3,8 +3,8 @@
 The order of GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"),
 in parts that its config chooses. The preset "gpt2" is GPT-2 itself; "modern" is Qwen3's layout
 (Yang et al. 2025, arXiv:2505.09388): RMSNorm, rotary positions, normalised queries and keys,
-grouped heads, a gated MLP. The parts are in `layers`, the way to and from Hugging Face's weights
-in `interop`.
+grouped heads, a gated MLP. The parts are in `layers` and `positions`, the way to and from Hugging
+Face's weights in `interop`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from toolkit.models.base import LanguageModel, LMOutput, next_token_loss
 from toolkit.models.config import GPTConfig
-from toolkit.models.layers import Block, Rotary, embedding, linear, make_norm
+from toolkit.models.layers import Block, attention_mask, embedding, linear, make_norm
+from toolkit.models.positions import Rotary, alibi_slopes, sinusoids
 
 INIT_STD = 0.02
 POSITION_INIT_STD = 0.01
@@ -33,12 +34,16 @@ class GPTModel(LanguageModel):
     >>> logits.shape, abs(loss.item() - math.log(100)) < 0.1
     (torch.Size([1, 3, 100]), True)
 
-    `pos_emb` is None with rotary positions, `rotary` without, and `head` is None where the head
-    is the token embedding (`tie_embeddings`): no number is in `state_dict()` twice.
+    Of `pos_emb`, `sinusoids`, `rotary` and `slopes` all are None but the one of `config.position`;
+    the last three are fixed numbers, which are not saved. `norm` is None with `norm_order="post"`,
+    where every block ends with one, and `head` is None where the head is the token embedding
+    (`tie_embeddings`): no number is in `state_dict()` twice.
     """
 
     name: ClassVar[str] = "gpt"
     config: GPTConfig
+    sinusoids: Tensor | None
+    slopes: Tensor | None
 
     def __init__(
         self,
@@ -49,15 +54,21 @@ class GPTModel(LanguageModel):
     ) -> None:
         super().__init__()
         self.config = config
-        learned = config.position == "learned"
-        self.tok_emb = embedding(config.vocab_size, config.n_embd)
-        self.pos_emb = embedding(config.block_size, config.n_embd) if learned else None
+        position, width, length = config.position, config.n_embd, config.block_size
+        self.tok_emb = embedding(config.vocab_size, width)
+        # Vaswani et al. 2017, section 3.4: beside waves of height 1, an embedding has to be louder.
+        self.embedding_scale = math.sqrt(width) if position == "sinusoidal" else 1.0
+        self.pos_emb = embedding(length, width) if position == "learned" else None
         self.rotary = (
-            None if learned else Rotary(config.head_dim, config.block_size, config.rope_theta)
+            Rotary(config.head_dim, length, config.rope_theta) if position == "rotary" else None
         )
+        waves = sinusoids(length, width) if position == "sinusoidal" else None  # (T, C)
+        self.register_buffer("sinusoids", waves, persistent=False)
+        slopes = alibi_slopes(config.n_head) if position == "alibi" else None  # (H)
+        self.register_buffer("slopes", slopes, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.norm = make_norm(config)
+        self.norm = make_norm(config) if config.norm_order == "pre" else None
         self.head = None if config.tie_embeddings else linear(config.n_embd, config.vocab_size)
         if init:
             self.init_weights(generator or torch.Generator().manual_seed(0))
@@ -75,7 +86,7 @@ class GPTModel(LanguageModel):
         With "zeros" these two matrices and a head of its own are zero (Yang et al. 2022,
         arXiv:2203.03466, recommend both). The other matrices are uniform with a deviation of
         1/sqrt(n_embd), which keeps the variance of what they are multiplied with. An embedding
-        that is not the head as well is normal with deviation 1: it is the whole stream at first.
+        that is not the head as well has deviation 1 in the stream: it is all of it at first.
         """
         if self.config.weight_init == "zeros":
             self._init_zeros(generator)
@@ -105,7 +116,7 @@ class GPTModel(LanguageModel):
             elif name == "pos_emb.weight":
                 parameter.normal_(std=POSITION_INIT_STD, generator=generator)
             elif name == "tok_emb.weight":
-                std = 1.0 if self.head is not None else INIT_STD
+                std = 1.0 / self.embedding_scale if self.head is not None else INIT_STD
                 parameter.normal_(std=std, generator=generator)
             else:
                 parameter.uniform_(-bound, bound, generator=generator)
@@ -116,13 +127,29 @@ class GPTModel(LanguageModel):
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
             x = x + self.pos_emb.weight[:t]  # (B, T, C) + (T, C)
+        if self.sinusoids is not None:
+            x = x * self.embedding_scale + self.sinusoids[:t]  # (B, T, C) + (T, C)
         x = self.dropout(x)
+        mask = self._mask(t)
         for block in self.blocks:
-            x = block(x, self.rotary)  # (B, T, C)
-        x = self.norm(x)
+            x = block(x, self.rotary, mask)  # (B, T, C)
+        if self.norm is not None:
+            x = self.norm(x)
         head = self.tok_emb if self.head is None else self.head
         logits = F.linear(x, head.weight)  # (B, T, V)
         return LMOutput(logits, None if targets is None else next_token_loss(logits, targets))
+
+    def _mask(self, t: int) -> Tensor | None:
+        """What all layers share: None where every position sees all before it.
+
+        Made anew for each batch: T² booleans, or H·T² numbers with ALiBi, are a small part of the
+        work of one layer, and a table for the longest context would be carried along all the time.
+        """
+        window = self.config.window if self.config.window < t else 0
+        if not window and self.slopes is None:
+            return None
+        positions = torch.arange(t, device=self.device)
+        return attention_mask(positions, positions, window=window, slopes=self.slopes)
 
     def flops_per_token(self) -> int:
         """Floating-point operations of forward and backward for one token at full context.
@@ -130,8 +157,9 @@ class GPTModel(LanguageModel):
         Each number of a matrix is multiplied and added once forwards and twice backwards: 6.
         Each of the H·D channels of a layer's heads meets each of T positions twice (scores, and
         their sum over the values): 12 · H·D·T. The tied head counts as a matrix; embeddings that
-        are only read, norms and the halving that a causal mask could save do not count
-        (Kaplan et al. 2020, arXiv:2001.08361; Chowdhery et al. 2022, arXiv:2204.02311, B).
+        are only read, norms and what a mask could save (the half of the causal one, all beyond a
+        window) do not count (Kaplan et al. 2020, arXiv:2001.08361; Chowdhery et al. 2022,
+        arXiv:2204.02311, B).
         """
         config = self.config
         linears = [module for module in self.modules() if isinstance(module, nn.Linear)]

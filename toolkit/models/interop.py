@@ -1,11 +1,12 @@
-"""Hugging Face's layouts in and out: GPT-2, Llama and Qwen3.
+"""Hugging Face's weights in and out: GPT, GPT-2, Llama, Mistral and Qwen3.
 
 A `GPTModel` whose parts are those of one of these models is that model, number for number: only
-the names differ, GPT-2 keeps its matrices transposed, and the others keep apart what is one matrix
-here. One table (`stored_tensors`) says which rows of which parameter are which tensor of the file;
-it is read in both directions, so the two cannot disagree. Layouts as in transformers 4.51 to 5.x.
+the names differ, the GPTs keep their matrices transposed, and the others keep apart what is one
+matrix here. One table (`stored_tensors`) says which rows of which parameter are which tensor of the
+file; it is read in both directions, so the two cannot disagree. Layouts as in transformers 4.51 to
+5.x; their configurations are in `hf_configs`.
 
-Left out: scaled rotary positions (Llama 3.1's), sliding windows, quantised weights.
+Left out: quantised weights.
 """
 
 from __future__ import annotations
@@ -17,17 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.errors import UnknownNameError, UsageError
+from toolkit.errors import UsageError
 from toolkit.models.base import LanguageModel
-from toolkit.models.config import GPTConfig, ModelConfig, make_gpt_config
 from toolkit.models.gpt import GPTModel
+from toolkit.models.hf_configs import config_from_hf, hf_layout
 
-HF_MODEL_TYPES = ("gpt2", "llama", "qwen3")
-_ARCHITECTURES = {
-    "gpt2": "GPT2LMHeadModel",
-    "llama": "LlamaForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
 # Buffers that older files hold beside the weights: causal masks and rotary frequencies.
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 _HEAD = "lm_head.weight"
@@ -63,205 +58,16 @@ class StoredTensor:
         return detached.t() if self.transposed else detached
 
 
-# -- which layout --------------------------------------------------------------------------------
-
-
-def hf_layout(config: ModelConfig) -> str | None:
-    """The `model_type` of the Hugging Face model that has the same parts, or None.
-
-    >>> [hf_layout(make_gpt_config(9, preset=preset)) for preset in ("gpt2", "modern")]
-    ['gpt2', 'qwen3']
-    >>> [hf_layout(make_gpt_config(9, **part)) for part in ({"qk_norm": False}, {"mlp": "gelu"})]
-    ['llama', None]
-    """
-    if not isinstance(config, GPTConfig):
-        return None
-    square = config.n_head * config.head_dim == config.n_embd
-    match (config.norm, config.position, config.mlp, config.qk_norm, config.bias):
-        case ("layernorm", "learned", "gelu", False, True):
-            return "gpt2" if square and config.n_kv_head == config.n_head else None
-        case ("rmsnorm", "rotary", "swiglu", True, False):
-            return "qwen3"
-        case ("rmsnorm", "rotary", "swiglu", False, _):
-            # transformers refuses other widths, though its code would take them.
-            return "llama" if config.n_embd % config.n_head == 0 else None
-    return None
-
-
-# -- configurations ------------------------------------------------------------------------------
-
-
-def hf_config(
-    config: ModelConfig,
-    *,
-    dtype: str = "float32",
-    bos_token_id: int | None = None,
-    eos_token_id: int | None = None,
-) -> dict[str, Any] | None:
-    """The config.json that `AutoModelForCausalLM` reads, or None where no layout fits.
-
-    `dtype` names what the weights are stored in. Our one dropout becomes GPT-2's three;
-    Llama and Qwen3 know attention's alone.
-    """
-    layout = hf_layout(config)
-    if layout is None or not isinstance(config, GPTConfig):
-        return None
-    header = {
-        "architectures": [_ARCHITECTURES[layout]],
-        "model_type": layout,
-        # The name before transformers 4.56; later versions read both.
-        "torch_dtype": dtype,
-        "bos_token_id": bos_token_id,
-        "eos_token_id": eos_token_id,
-        "tie_word_embeddings": config.tie_embeddings,
-        "vocab_size": config.vocab_size,
-        "initializer_range": 0.02,
-    }
-    if layout == "gpt2":
-        return {
-            **header,
-            "n_positions": config.block_size,
-            "n_embd": config.n_embd,
-            "n_layer": config.n_layer,
-            "n_head": config.n_head,
-            "n_inner": config.n_inner,
-            "activation_function": "gelu_new",
-            "resid_pdrop": config.dropout,
-            "embd_pdrop": config.dropout,
-            "attn_pdrop": config.dropout,
-            "layer_norm_epsilon": config.norm_eps,
-        }
-    values = {
-        **header,
-        "max_position_embeddings": config.block_size,
-        "hidden_size": config.n_embd,
-        "intermediate_size": config.n_inner,
-        "num_hidden_layers": config.n_layer,
-        "num_attention_heads": config.n_head,
-        "num_key_value_heads": config.n_kv_head,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "attention_bias": config.bias,
-        "attention_dropout": config.dropout,
-        "rms_norm_eps": config.norm_eps,
-        # transformers 5 moves this into its new `rope_parameters` when it reads the file.
-        "rope_theta": config.rope_theta,
-    }
-    if layout == "llama":
-        return {**values, "mlp_bias": config.bias}
-    # Without the null, transformers 4.51 warns of a window that it does not use.
-    return {**values, "use_sliding_window": False, "sliding_window": None}
-
-
-def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
-    """Our configuration of the model that a Hugging Face config.json describes.
-
-    Fields that the file leaves out have the defaults of transformers' config classes.
-
-    Raises:
-        UsageError: another model_type, a missing field, or a feature that `GPTModel` lacks; the
-            message names the field.
-    """
-    layout = values.get("model_type")
-    if not isinstance(layout, str) or layout not in HF_MODEL_TYPES:
-        raise UnknownNameError("model_type", str(layout), HF_MODEL_TYPES)
-    _require_absent(values, "quantization_config")
-    if layout == "gpt2":
-        return _config_from_gpt2(values)
-    return _config_from_llama_or_qwen3(values, layout)
-
-
-def _config_from_gpt2(values: Mapping[str, Any]) -> GPTConfig:
-    activation = values.get("activation_function", "gelu_new")
-    if activation not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise UsageError(
-            f"activation_function = {activation!r} is not supported; toolkit reads 'gelu_new'."
-        )
-    _require(values, "scale_attn_weights", True)
-    _require(values, "scale_attn_by_inverse_layer_idx", False)
-    _require(values, "add_cross_attention", False)
-    return make_gpt_config(
-        _take(values, "vocab_size"),
-        preset="gpt2",
-        block_size=_take(values, "n_positions"),
-        n_layer=_take(values, "n_layer"),
-        n_head=_take(values, "n_head"),
-        n_embd=_take(values, "n_embd"),
-        n_inner=values.get("n_inner") or 0,
-        dropout=values.get("resid_pdrop", 0.1),
-        norm_eps=values.get("layer_norm_epsilon", 1e-5),
-        tie_embeddings=values.get("tie_word_embeddings", True),
-    )
-
-
-def _config_from_llama_or_qwen3(values: Mapping[str, Any], layout: str) -> GPTConfig:
-    _require(values, "hidden_act", "silu")
-    _require(values, "use_sliding_window", False)
-    bias = values.get("attention_bias", False)
-    if layout == "qwen3":
-        _require(values, "attention_bias", False)
-    elif values.get("mlp_bias", False) != bias:
-        raise UsageError("attention_bias and mlp_bias differ; GPTModel has biases or has none.")
-    return make_gpt_config(
-        _take(values, "vocab_size"),
-        preset="modern",
-        block_size=_take(values, "max_position_embeddings"),
-        n_layer=_take(values, "num_hidden_layers"),
-        n_head=_take(values, "num_attention_heads"),
-        n_kv_head=values.get("num_key_value_heads") or 0,
-        n_embd=_take(values, "hidden_size"),
-        head_dim=values.get("head_dim") or (128 if layout == "qwen3" else 0),
-        n_inner=_take(values, "intermediate_size"),
-        qk_norm=layout == "qwen3",
-        bias=bias,
-        dropout=values.get("attention_dropout", 0.0),
-        norm_eps=values.get("rms_norm_eps", 1e-6),
-        rope_theta=_rope_theta(values),
-        tie_embeddings=values.get("tie_word_embeddings", False),
-    )
-
-
-def _rope_theta(values: Mapping[str, Any]) -> float:
-    """The base of the rotary frequencies, from where transformers 4 or 5 writes it."""
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise UsageError(f"rope_scaling = {rope!r} is not supported; expected a JSON object.")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise UsageError(f"rope_type = {kind!r} is not supported; toolkit reads 'default'.")
-    _require(rope, "partial_rotary_factor", 1.0)
-    theta: float = rope.get("rope_theta", values.get("rope_theta", 10000.0))
-    return theta
-
-
-def _take(values: Mapping[str, Any], field: str) -> Any:
-    if values.get(field) is None:
-        raise UsageError(f"the field {field} is missing.")
-    return values[field]
-
-
-def _require(values: Mapping[str, Any], field: str, supported: Any) -> None:
-    if values.get(field, supported) != supported:
-        value = values[field]
-        raise UsageError(f"{field} = {value!r} is not supported; toolkit reads {supported!r}.")
-
-
-def _require_absent(values: Mapping[str, Any], field: str) -> None:
-    if values.get(field) is not None:
-        raise UsageError(f"{field} is not supported; use the weights that are not quantised.")
-
-
-# -- weights -------------------------------------------------------------------------------------
-
-
-def stored_tensors(model: LanguageModel) -> dict[str, StoredTensor]:
-    """What a weights file holds for `model`: under Hugging Face's names where a layout fits,
-    under our own where none does. A tied head is the embedding and not stored again."""
-    layout = hf_layout(model.config)
+def stored_tensors(model: LanguageModel, layout: str | None) -> dict[str, StoredTensor]:
+    """What a weights file holds for `model`: under the names of a Hugging Face layout that fits
+    it, or under our own (None). A tied head is the embedding and not stored again."""
     if layout is None or not isinstance(model, GPTModel):
         return {name: StoredTensor(parameter) for name, parameter in model.named_parameters()}
-    pairs = _gpt2_tensors(model) if layout == "gpt2" else _llama_tensors(model)
-    return dict(pairs)
+    if layout == "gpt2":
+        return dict(_gpt_tensors(model, "wte", "wpe"))
+    if layout == "openai-gpt":
+        return dict(_gpt_tensors(model, "tokens_embed", "positions_embed"))
+    return dict(_llama_tensors(model))
 
 
 def to_hf_state_dict(model: LanguageModel) -> dict[str, Tensor]:
@@ -270,12 +76,13 @@ def to_hf_state_dict(model: LanguageModel) -> dict[str, Tensor]:
     Raises:
         UsageError: no Hugging Face layout has this model's parts.
     """
-    if hf_layout(model.config) is None:
+    layout = hf_layout(model.config)
+    if layout is None:
         raise UsageError(
             f"No Hugging Face layout has the parts of this {model.name} model; the presets gpt2 "
             "and modern have one."
         )
-    return {name: stored.read() for name, stored in stored_tensors(model).items()}
+    return {name: stored.read() for name, stored in stored_tensors(model, layout).items()}
 
 
 def from_hf(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> GPTModel:
@@ -286,20 +93,20 @@ def from_hf(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> GPTM
             unexpected or of another shape; the message names them as the file does.
     """
     model = GPTModel(config_from_hf(config), init=False)
-    fill_model(model, state_dict)
+    fill_model(model, state_dict, config["model_type"])
     return model
 
 
-def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor]) -> None:
-    """Set every parameter of `model` from the tensors of a file, in `stored_tensors`' layout.
+def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor], layout: str | None) -> None:
+    """Set every parameter of `model` from the tensors of a file: its `model_type` where it is one
+    of Hugging Face's, None where it is ours. What a file holds is decided by what it says, for
+    which layout we would choose today may change.
 
     Raises:
         UsageError: tensors are missing, unexpected or of another shape; then none is set.
     """
-    expected = stored_tensors(model)
-    found = dict(state_dict)
-    if hf_layout(model.config) is not None:
-        found = _normalise(found, model)
+    expected = stored_tensors(model, layout)
+    found = dict(state_dict) if layout is None else _normalise(state_dict, expected)
     missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     if missing:
         raise UsageError(f"it has no tensor {_names(missing)}; the config asks for it.")
@@ -315,18 +122,17 @@ def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor]) -> None:
         stored.fill(found[name])
 
 
-def _normalise(found: dict[str, Tensor], model: LanguageModel) -> dict[str, Tensor]:
-    """Bring older and hand-made files to the names of `stored_tensors`."""
-    found = {name: tensor for name, tensor in found.items() if not name.endswith(_BUFFERS)}
-    # OpenAI's own GPT-2 files were saved from the inner model, without its name in front.
-    if hf_layout(model.config) == "gpt2" and "wte.weight" in found:
-        found = {
-            name if name == _HEAD else f"transformer.{name}": tensor
-            for name, tensor in found.items()
-        }
-    if _HEAD in found and _HEAD not in stored_tensors(model):
-        embedding = "transformer.wte.weight"
-        embedding = embedding if embedding in found else "model.embed_tokens.weight"
+def _normalise(
+    stored: Mapping[str, Tensor], expected: Mapping[str, StoredTensor]
+) -> dict[str, Tensor]:
+    """Bring older and hand-made files to the names that are expected."""
+    found = {name: tensor for name, tensor in stored.items() if not name.endswith(_BUFFERS)}
+    embedding = next(iter(expected))  # every layout's first
+    # OpenAI's own files were saved from the inner model, without its name in front.
+    outer = "transformer."
+    if embedding not in found and embedding.removeprefix(outer) in found:
+        found = {name if name == _HEAD else outer + name: tensor for name, tensor in found.items()}
+    if _HEAD in found and _HEAD not in expected:
         if embedding in found and not torch.equal(found[_HEAD], found[embedding]):
             raise UsageError(
                 f"tensor {_HEAD} differs from {embedding}, though tie_word_embeddings is true."
@@ -335,10 +141,13 @@ def _normalise(found: dict[str, Tensor], model: LanguageModel) -> dict[str, Tens
     return found
 
 
-def _gpt2_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
+def _gpt_tensors(
+    model: GPTModel, tokens: str, positions: str
+) -> Iterator[tuple[str, StoredTensor]]:
+    """Both GPTs: they differ in the names of the embeddings, and the first has no last norm."""
     assert model.pos_emb is not None
-    yield from _module("transformer.wte", model.tok_emb)
-    yield from _module("transformer.wpe", model.pos_emb)
+    yield from _module(f"transformer.{tokens}", model.tok_emb)
+    yield from _module(f"transformer.{positions}", model.pos_emb)
     for index, block in enumerate(_blocks(model)):
         name = f"transformer.h.{index}"
         yield from _module(f"{name}.ln_1", block.norm1)
@@ -347,12 +156,15 @@ def _gpt2_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
         yield from _module(f"{name}.ln_2", block.norm2)
         yield from _module(f"{name}.mlp.c_fc", block.mlp.up, transposed=True)
         yield from _module(f"{name}.mlp.c_proj", block.mlp.down, transposed=True)
-    yield from _module("transformer.ln_f", model.norm)
+    if model.norm is not None:
+        yield from _module("transformer.ln_f", model.norm)
     if model.head is not None:
         yield from _module("lm_head", model.head)
 
 
 def _llama_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
+    """Llama, Mistral and Qwen3."""
+    assert model.norm is not None
     yield from _module("model.embed_tokens", model.tok_emb)
     for index, block in enumerate(_blocks(model)):
         name, attn, mlp = f"model.layers.{index}", block.attn, block.mlp

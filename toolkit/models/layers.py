@@ -1,11 +1,11 @@
-"""The parts of a transformer: norms, positions, attention, MLPs, and the block that joins them.
+"""The parts of a transformer: norms, attention, MLPs, and the block that joins them.
 
 Each part is its equation. Shapes: B batch, T time, C channels (`n_embd`), H query heads, G
 key/value heads (`n_kv_head`), D head width, I hidden channels of the MLP (`n_inner`).
 
 Nothing here draws random numbers: weights of matrices and embeddings are unset until the model
-that owns them fills them, from its own generator. Left out: a cache of keys and values, and masks
-other than the causal one.
+that owns them fills them, from its own generator. Positions have a file of their own, `positions`.
+Left out: a cache of keys and values.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.models.config import GPTConfig
+from toolkit.models.positions import Rotary
 
 
 def linear(n_in: int, n_out: int, *, bias: bool = False) -> nn.Linear:
@@ -84,40 +85,37 @@ def make_norm(config: GPTConfig) -> nn.Module:
     return LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
 
 
-class Rotary(nn.Module):
-    """Rotary position embedding: rotates queries and keys by angles that grow with the position.
+def attention_mask(
+    queries: Tensor, keys: Tensor, *, window: int = 0, slopes: Tensor | None = None
+) -> Tensor:
+    """Which keys a query reads, and how much less the far ones count.
 
-    Channel pair (i, i + D/2) at position t is a point in the plane, rotated by t · θ_i with
-    θ_i = base^(−2i/D). The product of a rotated query at t and a rotated key at s then depends
-    on t − s alone. Su et al. 2021, arXiv:2104.09864; the pairing of the two halves (rather than
-    of neighbours, as in the paper) is GPT-NeoX's, Llama's and Qwen's, so that their weights fit.
+    A query at position t sees the keys at s ≤ t; with a window those at t − window < s ≤ t, which
+    are `window` of them with its own (Beltagy et al. 2020, arXiv:2004.05150; counted as in Mistral
+    and in transformers' `sliding_window`). With ALiBi's slopes m, head h adds m_h · (s − t) to the
+    score of what it sees.
 
-    Cosines and sines are computed once, for `block_size` positions, and are not saved.
+    Args:
+        queries: positions (T).
+        keys: positions (S); those of the queries too, where nothing is kept from before.
+        window: 0 for no bound.
+        slopes: (H), see `alibi_slopes`.
+
+    Returns:
+        Booleans (T, S), True where the key is seen; with slopes, numbers (1, H, T, S) in their
+        dtype to be added to the scores, −inf where it is not.
+
+    >>> attention_mask(torch.arange(3), torch.arange(3), window=2).int().tolist()
+    [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
-
-    cos: Tensor
-    sin: Tensor
-
-    def __init__(self, head_dim: int, block_size: int, base: float) -> None:
-        super().__init__()
-        # In float32, as Hugging Face does: models were trained with exactly these roundings.
-        pairs = torch.arange(0, head_dim, 2, dtype=torch.float32)
-        frequencies = 1.0 / base ** (pairs / head_dim)  # (D/2)
-        angles = torch.outer(torch.arange(block_size, dtype=torch.float32), frequencies)
-        cos, sin = angles.cos(), angles.sin()  # (T, D/2)
-        # [−sin, sin] instead of [sin, sin]: see `forward`.
-        self.register_buffer("cos", torch.cat((cos, cos), dim=-1), persistent=False)  # (T, D)
-        self.register_buffer("sin", torch.cat((-sin, sin), dim=-1), persistent=False)  # (T, D)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rotate x (B, H, T, D), whose first position is 0.
-
-        With halves x = [a, b] the result is [a·cos − b·sin, b·cos + a·sin]. Rolling by D/2 swaps
-        the halves, and the minus is in the table already: one pass over memory less than
-        building [−b, a] (measured on a CPU, a tenth less time).
-        """
-        t, d = x.shape[-2:]
-        return x * self.cos[:t] + x.roll(d // 2, dims=-1) * self.sin[:t]
+    distance = queries[:, None] - keys[None, :]  # (T, S)
+    seen = distance >= 0
+    if window:
+        seen &= distance < window
+    if slopes is None:
+        return seen
+    bias = -slopes[:, None, None] * distance  # (H, T, S)
+    return bias.masked_fill(~seen, float("-inf"))[None]  # (1, H, T, S)
 
 
 class CausalSelfAttention(nn.Module):
@@ -150,8 +148,8 @@ class CausalSelfAttention(nn.Module):
             self.q_norm = RMSNorm(self.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(self.head_dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: Rotary | None) -> Tensor:
-        """(B, T, C) to (B, T, C)."""
+    def forward(self, x: Tensor, rotary: Rotary | None, mask: Tensor | None = None) -> Tensor:
+        """(B, T, C) to (B, T, C). The mask is `attention_mask`'s; None is the causal one."""
         b, t, _ = x.shape
         q, k, v = self.qkv(x).split((self.n_query, self.n_kv, self.n_kv), dim=-1)
         q = q.view(b, t, self.n_head, self.head_dim).transpose(1, 2)  # (B, H, T, D)
@@ -161,7 +159,7 @@ class CausalSelfAttention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = rotary(q), rotary(k)
-        y = self._attend(q, k, v)  # (B, H, T, D)
+        y = self._attend(q, k, v, mask)  # (B, H, T, D)
         y = y.transpose(1, 2).reshape(b, t, self.n_query)  # (B, T, H·D)
         out: Tensor = self.proj_dropout(self.proj(y))  # (B, T, C)
         return out
@@ -170,32 +168,50 @@ class CausalSelfAttention(nn.Module):
         """The rows of the matrices that are one parameter: queries, keys, values."""
         return {"qkv.weight": (self.n_query, self.n_kv, self.n_kv)}
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        if self.n_kv_head == self.n_head:
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        # Without a mask to read, the kernels skip the half of the scores that is not needed.
         return F.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=True
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask is None,
+            enable_gqa=self.n_kv_head != self.n_head,
         )
 
 
-class GELUMLP(nn.Module):
-    """GPT-2's MLP: two matrices with a GELU between them.
+def gelu(h: Tensor) -> Tensor:
+    """h/2 · (1 + tanh(sqrt(2/π) · (h + 0.044715·h³))): an approximation of h · Φ(h), with which
+    GPT-2's weights were trained. Hendrycks and Gimpel 2016, arXiv:1606.08415."""
+    return F.gelu(h, approximate="tanh")
 
-        y = down(gelu(up(x))),  gelu(h) = h/2 · (1 + tanh(sqrt(2/π) · (h + 0.044715·h³)))
 
-    The tanh form is an approximation of h · Φ(h); GPT-2's weights were trained with it.
-    Hendrycks and Gimpel 2016, arXiv:1606.08415.
+def relu2(h: Tensor) -> Tensor:
+    """max(h, 0)²: the change to a transformer that helped most in a search over many of them.
+    So et al. 2021 ("Primer"), arXiv:2109.08668.
+
+    >>> relu2(torch.tensor([-2.0, 0.5, 3.0])).tolist()
+    [0.0, 0.25, 9.0]
+    """
+    return F.relu(h).square()
+
+
+class MLP(nn.Module):
+    """Two matrices with a nonlinearity between them, the one that `config.mlp` names.
+
+    y = down(f(up(x))),  f = gelu or relu2
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.up = linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.activation = relu2 if config.mlp == "relu2" else gelu
         self.down = linear(config.n_inner, config.n_embd, bias=config.bias)
         self.down_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.gelu(self.up(x), approximate="tanh")  # (B, T, I)
+        hidden = self.activation(self.up(x))  # (B, T, I)
         y: Tensor = self.down_dropout(self.down(hidden))  # (B, T, C)
         return y
 
@@ -229,21 +245,30 @@ class SwiGLUMLP(nn.Module):
 class Block(nn.Module):
     """One layer: attention, then the MLP, each added to the residual stream.
 
-        x = x + attn(norm1(x))
-        x = x + mlp(norm2(x))
+        pre                          post
+        x = x + attn(norm1(x))       x = norm1(x + attn(x))
+        x = x + mlp(norm2(x))        x = norm2(x + mlp(x))
 
-    The norms come first ("pre-norm", Xiong et al. 2020, arXiv:2002.04745), so that the stream
-    itself runs from the embedding to the head untouched, and gradients with it.
+    With the norms first, the stream itself runs from the embedding to the head untouched, and
+    gradients with it (Xiong et al. 2020, arXiv:2002.04745). With the norms last, as in the first
+    transformers (Vaswani et al. 2017) and the first GPT, every layer ends normalised, and deep
+    models need a careful warm-up.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        self.post = config.norm_order == "post"
         self.norm1 = make_norm(config)
         self.attn = CausalSelfAttention(config)
         self.norm2 = make_norm(config)
-        self.mlp = SwiGLUMLP(config) if config.mlp == "swiglu" else GELUMLP(config)
+        self.mlp = SwiGLUMLP(config) if config.mlp == "swiglu" else MLP(config)
 
-    def forward(self, x: Tensor, rotary: Rotary | None) -> Tensor:
-        x = x + self.attn(self.norm1(x), rotary)  # (B, T, C)
-        y: Tensor = x + self.mlp(self.norm2(x))  # (B, T, C)
+    def forward(self, x: Tensor, rotary: Rotary | None, mask: Tensor | None = None) -> Tensor:
+        y: Tensor
+        if self.post:
+            x = self.norm1(x + self.attn(x, rotary, mask))  # (B, T, C)
+            y = self.norm2(x + self.mlp(x))  # (B, T, C)
+        else:
+            x = x + self.attn(self.norm1(x), rotary, mask)  # (B, T, C)
+            y = x + self.mlp(self.norm2(x))  # (B, T, C)
         return y

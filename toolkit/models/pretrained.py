@@ -1,8 +1,8 @@
 """Saving a model to a folder and opening it again: config.json and model.safetensors.
 
-Where the parts are GPT-2's, Llama's or Qwen3's, both files are in Hugging Face's own layout, so
-that `transformers.AutoModelForCausalLM.from_pretrained(folder)` opens them too, and folders from
-the Hugging Face Hub open here. Other models are saved in toolkit's layout
+Where the parts are those of a model in `hf_configs`, both files are in Hugging Face's own layout,
+so that `transformers.AutoModelForCausalLM.from_pretrained(folder)` opens them too, and folders
+from the Hugging Face Hub open here. Other models are saved in toolkit's layout
 (`model_type: "toolkit-…"`). Nothing is ever unpickled: safetensors and JSON only.
 """
 
@@ -22,13 +22,8 @@ from toolkit.errors import MissingExtraError, RunError, UsageError
 from toolkit.files import write_bytes, write_json
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import ModelConfig
-from toolkit.models.interop import (
-    HF_MODEL_TYPES,
-    config_from_hf,
-    fill_model,
-    hf_config,
-    stored_tensors,
-)
+from toolkit.models.hf_configs import HF_MODEL_TYPES, config_from_hf, hf_config, hf_layout
+from toolkit.models.interop import fill_model, stored_tensors
 from toolkit.models.registry import (
     MODEL_TYPE_PREFIX,
     available_models,
@@ -63,14 +58,15 @@ def save_pretrained(
     config = hf_config(model.config, dtype=dtype, **tokens)
     if config is None:
         config = {**config_to_dict(model.config), **tokens}
-    tensors = {name: stored.read() for name, stored in stored_tensors(model).items()}
+    stored = stored_tensors(model, hf_layout(model.config))
+    tensors = {name: tensor.read() for name, tensor in stored.items()}
     # The weights first: a new folder has a config.json only when the rest is there.
     write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors, {"format": "pt"}))
     write_json(folder / CONFIG_FILE, config)
 
 
 def load_pretrained(folder: str | Path, *, device: str | torch.device = "cpu") -> LanguageModel:
-    """Open what `save_pretrained` wrote, or a GPT-2, Llama or Qwen3 folder of Hugging Face.
+    """Open what `save_pretrained` wrote, or a folder of Hugging Face's (see `hf_configs`).
 
     Args:
         folder: a folder with config.json and model.safetensors (or its shards), or the name of
@@ -87,11 +83,11 @@ def load_pretrained(folder: str | Path, *, device: str | torch.device = "cpu") -
         UsageError: the device cannot be used.
     """
     path = _resolve(folder)
-    config = _read_config(path / CONFIG_FILE)
+    config, layout = _read_config(path / CONFIG_FILE)
     tensors = _read_weights(path)
     model = build_model(config, init=False)
     try:
-        fill_model(model, tensors)
+        fill_model(model, tensors, layout)
     except UsageError as error:
         weights = path / WEIGHTS_FILE
         if not weights.exists():
@@ -135,7 +131,8 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _read_config(path: Path) -> ModelConfig:
+def _read_config(path: Path) -> tuple[ModelConfig, str | None]:
+    """The configuration, and the layout of the weights: None where it is ours."""
     if not path.exists():
         raise RunError(f"No model in {path.parent}: {CONFIG_FILE} is missing.")
     values = _read_json(path)
@@ -143,9 +140,9 @@ def _read_config(path: Path) -> ModelConfig:
     ours = [MODEL_TYPE_PREFIX + name for name in available_models()]
     try:
         if model_type in HF_MODEL_TYPES:
-            return config_from_hf(values)
+            return config_from_hf(values), model_type
         if model_type in ours:
-            return config_from_dict(values)
+            return config_from_dict(values), None
         known = ", ".join([*HF_MODEL_TYPES, *ours])
         raise UsageError(f"model_type '{model_type}' is not one that toolkit reads: {known}.")
     except UsageError as error:

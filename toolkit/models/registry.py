@@ -129,7 +129,7 @@ def create_model(
         name: one of `available_models()`.
         vocab_size: V.
         preset: of the model's parts, "gpt2" or "modern" (None: "modern"); only for "gpt".
-        size: of its numbers, "nano" … "medium" (None: "micro").
+        size: of its numbers, "nano" … "xl" (None: "micro").
         seed: of the weights; the same on every machine with the same version of torch.
         overrides: single fields of the model's configuration.
 
