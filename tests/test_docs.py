@@ -1,13 +1,16 @@
 """What the pages show is what happens."""
 
 import ast
+import dataclasses
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 import toolkit
+import toolkit.models
 from toolkit.cli import main
 from toolkit.tokenizers import BPETokenizer
 
@@ -23,7 +26,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("page", "values"),
-    [("bpe.md", 6), ("ladder.md", 19), ("tokenizers.md", 11), ("vocab-stats.md", 7)],
+    [
+        ("bpe.md", 6),
+        ("ladder.md", 19),
+        ("models.md", 8),
+        ("tokenizers.md", 11),
+        ("vocab-stats.md", 7),
+    ],
 )
 def test_python_on_the_pages(
     page: str, values: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -128,6 +137,38 @@ def test_the_explanation_on_the_page_on_bpe() -> None:
         row[:4] for row in merges
     ]
     assert [list(word.ids) for word in words] == [[108, 297, 272], [422, 119, 378]]
+
+
+def table_of_models(header: str) -> dict[str, list[str]]:
+    """The rows of the table with this header in docs/models.md, by their first cell."""
+    table = (DOCS / "models.md").read_text("utf-8").split(f"| {header} |")[1].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {row[0].strip("`"): [cell.strip("`") for cell in row[1:]] for row in rows}
+
+
+def test_the_sizes_on_the_page_on_models() -> None:
+    sizes = table_of_models("size")
+    assert list(sizes) == list(toolkit.models.SIZES)
+    for size, row in sizes.items():
+        for preset, shown in zip(("gpt2", "modern"), row[4:], strict=True):
+            config = toolkit.models.make_config("gpt", 50257, preset=preset, size=size)
+            with torch.device("meta"):
+                model = toolkit.models.build_model(config, init=False)
+            assert shown == f"{model.num_params():,}", size
+            numbers = ("n_layer", "n_head", "n_embd", "block_size")
+            assert row[:4] == [f"{getattr(config, number):,}" for number in numbers], size
+
+
+def test_the_fields_on_the_page_on_models() -> None:
+    """All that are no number of a size or of an equation, with what the presets set."""
+    rows = table_of_models("field")
+    elsewhere = {"vocab_size", "norm_eps", "rope_theta", "head_dim", *toolkit.models.SIZES["nano"]}
+    fields = {field.name: field.default for field in dataclasses.fields(toolkit.models.GPTConfig)}
+    assert rows.keys() == fields.keys() - elsewhere
+    for name, (_, *shown) in rows.items():
+        for preset, cell in zip(("modern", "gpt2"), shown, strict=True):
+            value = toolkit.models.PRESETS[preset].get(name, fields[name])
+            assert cell == (f"{value:g}" if name == "dropout" else str(value).lower()), name
 
 
 def ladder_table() -> dict[str, list[str]]:

@@ -70,7 +70,7 @@ def letters() -> Generator:
     [
         {"preset": "gpt2"},
         {"preset": "modern"},
-        {"position": "sinusoidal", "norm_order": "post"},
+        {"position": "sinusoidal", "norm_order": "post", "tie_embeddings": True},
         {"position": "alibi"},
         {"position": "none"},
         {"position": "alibi", "window": 3},

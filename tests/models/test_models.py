@@ -169,6 +169,33 @@ def test_parameters_of_gpt2_as_published(size: str, published: int) -> None:
     assert all(parameter.is_meta for parameter in model.parameters()), "no memory was asked for"
 
 
+IN_A_BLOCK = {
+    "gpt2": (
+        "norm1.weight norm1.bias attn.qkv.weight attn.qkv.bias attn.proj.weight attn.proj.bias "
+        "norm2.weight norm2.bias mlp.up.weight mlp.up.bias mlp.down.weight mlp.down.bias"
+    ),
+    "modern": (
+        "norm1.weight attn.qkv.weight attn.proj.weight attn.q_norm.weight attn.k_norm.weight "
+        "norm2.weight mlp.gate_up.weight mlp.down.weight"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "around"),
+    [
+        ("gpt2", "tok_emb.weight pos_emb.weight norm.weight norm.bias"),
+        ("modern", "tok_emb.weight norm.weight head.weight"),
+    ],
+)
+def test_checkpoints_of_earlier_versions_fit(preset: str, around: str) -> None:
+    """The names under which checkpoints hold the presets' weights; fixed since the first."""
+    expected = set(around.split())
+    for layer in range(2):
+        expected |= {f"blocks.{layer}.{name}" for name in IN_A_BLOCK[preset].split()}
+    assert make("gpt", {"preset": preset}).state_dict().keys() == expected
+
+
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_flops_are_those_that_torch_counts(name: str, options: dict[str, Any]) -> None:
     model = make(name, options)
