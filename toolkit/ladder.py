@@ -105,6 +105,7 @@ def climb(
         "batch_size": batch_size,
         "max_steps": max_steps,
         "max_time": max_time,
+        "optimizer": "adamw",  # of all, though gpt alone would get another
         "learning_rate": learning_rate,
         "seed": seed,
         "device": device,
