@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.models.config import GPTConfig
+from toolkit.models.fused import rms_norm_in_training
 from toolkit.models.positions import Rotary
 
 
@@ -56,6 +57,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        y = rms_norm_in_training(x, self.weight, self.eps)
+        if y is not None:
+            return y
         # Under autocast x may be bfloat16 and the weight float32; mixed, torch has no fused kernel.
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
