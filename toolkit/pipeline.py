@@ -40,7 +40,6 @@ from toolkit.run import (
     create_run,
     new_run_folder,
 )
-from toolkit.run_plots import write_training_curves
 from toolkit.speedrun import seconds_to_train, speedrun_options
 from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
@@ -351,10 +350,8 @@ def train(
     Raises:
         ToolkitError: see `TrainingSession.start` and `.events`.
     """
-    run = _finish(TrainingSession.start(corpus, tokenizer, **options), on_event)
-    if options.get("speedrun") is None and run.info.status == "finished":
-        write_training_curves(run)
-    return run
+    draw = options.get("speedrun") is None
+    return _finish(TrainingSession.start(corpus, tokenizer, **options), on_event, draw=draw)
 
 
 def resume(
@@ -364,10 +361,7 @@ def resume(
     **changes: Any,
 ) -> Run:
     """Continue an interrupted run to its end and return it."""
-    run = _finish(TrainingSession.resume(path, **changes), on_event)
-    if run.info.status == "finished":
-        write_training_curves(run)
-    return run
+    return _finish(TrainingSession.resume(path, **changes), on_event, draw=True)
 
 
 def make_tokenizer(
@@ -464,10 +458,16 @@ def tokenize_corpus(
     )
 
 
-def _finish(session: TrainingSession, on_event: Callable[[Event], None] | None) -> Run:
+def _finish(
+    session: TrainingSession, on_event: Callable[[Event], None] | None, *, draw: bool
+) -> Run:
     for event in session.events():
         if on_event is not None:
             on_event(event)
+    if draw and session.run.info.status == "finished":
+        from toolkit.run_plots import write_training_curves
+
+        write_training_curves(session.run)
     return session.run
 
 

@@ -132,9 +132,14 @@ def make_plan(content: Mapping[str, Any]) -> SweepPlan:
     if count > _MOST_TRIALS:
         raise UsageError(f"{count:,} trials are more than a sweep takes ({_MOST_TRIALS:,}).")
     plan = SweepPlan(base, grid, random, **settings)
+    specs: set[str] = set()
     for number, options in enumerate(plan.varied(), start=1):
         try:
             check_options({**base, **options})
+            spec = {**base, **options}.get("tokenizer", DEFAULT_TOKENIZER)
+            if spec not in specs:  # a name is looked for among installed packages, which is slow
+                class_of_spec(spec)
+                specs.add(spec)
         except UnknownNameError:
             raise
         except UsageError as error:
@@ -143,7 +148,7 @@ def make_plan(content: Mapping[str, Any]) -> SweepPlan:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse the options of a trial that could not start, without loading anything.
+    """Refuse options that no trial can have; the tokenizer's name is not looked for.
 
     Raises:
         UsageError: what is wrong with them.
@@ -171,7 +176,6 @@ def check_options(options: Mapping[str, Any]) -> None:
     shape = {name: value for name, value in options.items() if name in of_model}
     size = options.get("size") or default_size(device.type)
     make_config(model, 1, preset=options.get("preset"), size=size, **shape)
-    class_of_spec(options.get("tokenizer", DEFAULT_TOKENIZER))
     options_of_tokenizer(options)
 
 

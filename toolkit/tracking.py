@@ -165,7 +165,7 @@ class WandbTracker(Tracker):
 
         mode, why = _wandb_mode(wandb)
         known = run.info.tracking.get("wandb", {})
-        self._known_step = last_measured_step(run) if known else 0
+        self._known = _measured_steps(run) if known else {}
         try:
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "toolkit"),
@@ -187,11 +187,16 @@ class WandbTracker(Tracker):
         run.update(tracking={**run.info.tracking, "wandb": {"id": self._run.id}})
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        if step > self._known_step:
-            self._run.log(values, step=step)
+        new = {
+            name: value
+            for name, value in values.items()
+            if step > self._known.get(name.partition("/")[0], 0)
+        }
+        if new:
+            self._run.log(new, step=step)
 
     def sample(self, step: int, text: str) -> None:
-        if step > self._known_step:
+        if step > self._known.get("sample", 0):
             self._run.log({"sample": text}, step=step)
 
     def close(self, *, failed: bool) -> None:
@@ -242,6 +247,13 @@ def _plain(value: Any) -> bool | int | float | str:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def last_measured_step(run: Run) -> int:
-    """The step of the last line in metrics.jsonl, which may be after the checkpoint's."""
-    return max((int(row.get("step", 0)) for row in run.metrics()), default=0)
+def _measured_steps(run: Run) -> dict[str, int]:
+    """Up to which step a run has been tracked, which may be beyond its checkpoint.
+
+    metrics.jsonl has it: of "train" and "val" the last line each. A sample comes after the line of
+    its step, so that of the last step may be missing.
+    """
+    last = {"step": 0, "evaluation": 0}
+    for row in run.metrics():
+        last[row["kind"]] = row["step"]
+    return {"train": last["step"], "val": last["evaluation"], "sample": last["step"] - 1}

@@ -167,7 +167,6 @@ def train(
     from toolkit import console, display
     from toolkit.corpora import load_corpus
     from toolkit.pipeline import TrainingSession
-    from toolkit.run_plots import write_training_curves
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
 
@@ -229,6 +228,8 @@ def train(
     if session.run.info.status == "interrupted":
         raise typer.Exit(130)
     if not speedrun:
+        from toolkit.run_plots import write_training_curves
+
         write_training_curves(session.run)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_PANELS = 8
+_IN_A_ROW = 5  # different numbers of a grid stand side by side, with each of them at the axis
 _LOG_FROM = 10.0  # values that span more than this factor are spread on a logarithmic axis
 
 
@@ -42,7 +43,7 @@ def sweep_figure(options: Sequence[dict[str, Any]], scores: Sequence[float], lab
                 axes.set_visible(False)
                 continue
             name = names[number]
-            places = _places(axes, name, [point.get(name) for point in options])
+            places = _places(axes, [point.get(name) for point in options])
             axes.plot(places, scores, "o", color=PALETTE[0], ms=3.5, alpha=0.7, mew=0)
             axes.plot(
                 places[best], scores[best], "*", color=PALETTE[1], ms=10, mec="white", mew=0.6
@@ -54,19 +55,26 @@ def sweep_figure(options: Sequence[dict[str, Any]], scores: Sequence[float], lab
     return shown
 
 
-def _places(axes: Any, name: str, values: Sequence[Any]) -> list[float]:
-    """Where the values stand on the axis: numbers by size, all else side by side."""
+def _places(axes: Any, values: Sequence[Any]) -> list[float]:
+    """Where the values stand on the axis: many numbers by size, few of them or words in a row."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) == len(values):
-        if min(numbers) > 0 and max(numbers) > _LOG_FROM * min(numbers):
-            axes.set_xscale("log")
-        else:
-            whole = all(isinstance(number, int) for number in numbers)
-            plain_numbers(axes.xaxis, most=4, whole=whole)
-        return [float(number) for number in numbers]
-    labels = list(dict.fromkeys(map(str, values)))
-    axes.set_xticks(range(len(labels)), [plain(label, most=14) for label in labels])
-    axes.set_xlim(-0.5, len(labels) - 0.5)
-    if len(labels) > 3:
-        axes.tick_params(axis="x", rotation=45)
-    return [float(labels.index(str(value))) for value in values]
+    all_numbers = len(numbers) == len(values)
+    different: list[Any] = (
+        sorted(set(numbers)) if all_numbers else list(dict.fromkeys(map(str, values)))
+    )
+    if not all_numbers or len(different) <= _IN_A_ROW:
+        labels = [plain(_label(value), most=14) for value in different]
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+        if len(labels) > 3 and not all_numbers:
+            axes.tick_params(axis="x", rotation=45)
+        return [float(different.index(v if all_numbers else str(v))) for v in values]
+    if min(numbers) > 0 and max(numbers) > _LOG_FROM * min(numbers):
+        axes.set_xscale("log")
+    else:
+        plain_numbers(axes.xaxis, most=4, whole=all(isinstance(v, int) for v in numbers))
+    return [float(number) for number in numbers]
+
+
+def _label(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
