@@ -44,7 +44,7 @@ def print_range(found: LearningRateRange, *, quiet: bool) -> None:
         out.print("[dim]smoothed loss against learning rate[/dim]")
         out.print("\n".join(chart), style="green")
     last = found.learning_rates[-1]
-    ended = f"diverged at {last:.2e}" if found.diverged else f"still finite at {last:.2e}"
+    ended = f"diverged at {last:.2e}" if found.diverged else f"did not diverge up to {last:.2e}"
     ended = f"stopped by Ctrl-C at {last:.2e}" if found.interrupted else ended
     out.print(
         f"Range test   {found.learning_rates[0]:.2e} to {last:.2e} in {len(found.losses)} steps; "

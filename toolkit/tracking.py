@@ -255,5 +255,5 @@ def _measured_steps(run: Run) -> dict[str, int]:
     """
     last = {"step": 0, "evaluation": 0}
     for row in run.metrics():
-        last[row["kind"]] = row["step"]
+        last[str(row.get("kind"))] = int(row.get("step", 0))
     return {"train": last["step"], "val": last["evaluation"], "sample": last["step"] - 1}

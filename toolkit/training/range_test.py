@@ -123,7 +123,7 @@ def range_test(
         trainer = _RisingTrainer(model, dataset, config, rates)
         model.train()
         with StopOnSignal() as signals:
-            while len(losses) < steps and not signals.stopped and not diverged:
+            while len(losses) < steps and not diverged and not (losses and signals.stopped):
                 try:
                     loss = trainer.train_step()
                 except TrainingError:
