@@ -28,6 +28,7 @@ def blocks(page: Path, language: str) -> list[str]:
     ("page", "values"),
     [
         ("bpe.md", 6),
+        ("experiments.md", 5),
         ("ladder.md", 19),
         ("models.md", 8),
         ("tokenizers.md", 11),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
     from toolkit.ladder import climb as climb
+    from toolkit.learning_rate import find_learning_rate as find_learning_rate
     from toolkit.models import LanguageModel as LanguageModel
     from toolkit.models import LMOutput as LMOutput
     from toolkit.models import create_model as create_model
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from toolkit.pipeline import train as train
     from toolkit.run import Run as Run
     from toolkit.run import list_runs as list_runs
+    from toolkit.run_plots import plot_runs as plot_runs
+    from toolkit.sweeping import sweep as sweep
     from toolkit.tokenizers import BPETokenizer as BPETokenizer
     from toolkit.tokenizers import ByteTokenizer as ByteTokenizer
     from toolkit.tokenizers import CharTokenizer as CharTokenizer
@@ -58,8 +61,11 @@ _HOME = {
     "generation": ("Completion", "Generator", "Sampler"),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
+    "learning_rate": ("find_learning_rate",),
     "pipeline": ("resume", "train"),
     "run": ("Run", "list_runs"),
+    "run_plots": ("plot_runs",),
+    "sweeping": ("sweep",),
     "tokenizers": (
         "BPETokenizer",
         "ByteTokenizer",

@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 
 import toolkit
-from toolkit.commands import corpora, generate, ladder, runs, tokenize, train, vocab_stats
+from toolkit.commands import (
+    corpora,
+    generate,
+    ladder,
+    plot,
+    runs,
+    sweep,
+    tokenize,
+    train,
+    vocab_stats,
+)
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -42,7 +52,7 @@ def _root(
 
 
 # In the order in which --help lists them.
-for module in (train, ladder, generate, vocab_stats, tokenize, runs):
+for module in (train, sweep, ladder, generate, plot, vocab_stats, tokenize, runs):
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 

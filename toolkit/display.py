@@ -22,6 +22,7 @@ from rich.text import Text
 
 from toolkit import console
 from toolkit.pipeline import Stage, TrainingSession
+from toolkit.smoothing import exponential_mean
 from toolkit.terminal_plot import format_number, line_chart
 from toolkit.training import (
     CheckpointSaved,
@@ -210,7 +211,7 @@ class LiveDisplay(TrainingDisplay):
         if self._step is not None:
             parts.append(self._progress(self._step))
             parts.append(self._numbers(self._step))
-        chart = line_chart(self._steps, _smooth(self._losses), width=56, height=6)
+        chart = line_chart(self._steps, exponential_mean(self._losses), width=56, height=6)
         if chart:
             parts.append(Text("training loss", style="dim"))
             parts.append(Text("\n".join(chart), style="green"))
@@ -276,15 +277,6 @@ def _share_done(step: StepDone) -> float:
         return by_steps
     total = step.elapsed + step.eta
     return max(by_steps, step.elapsed / total if total else 0.0)
-
-
-def _smooth(losses: list[float], weight: float = 0.9) -> list[float]:
-    """An exponential mean, corrected for its start (Kingma and Ba 2015, section 3)."""
-    smoothed, mean = [], 0.0
-    for count, loss in enumerate(losses, start=1):
-        mean = weight * mean + (1 - weight) * loss
-        smoothed.append(mean / (1 - weight**count))
-    return smoothed
 
 
 def _first_word(session: TrainingSession) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from toolkit.speedrun import seconds_to_train
 from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 from toolkit.tokenizers.special import END_OF_TEXT
+from toolkit.tracking import Tracker, open_tracker, tracker_names
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 
@@ -72,6 +73,7 @@ class TrainingSession:
         self.run = run
         self.tokenizer = tokenizer
         self.trainer = trainer
+        self.trackers: list[Tracker] = []
 
     @property
     def model(self) -> LanguageModel:
@@ -90,6 +92,9 @@ class TrainingSession:
         held_out: float = 0.1,
         speedrun: float | None = None,
         spent: float = 0.0,
+        tokenizer_spec: str | None = None,
+        latest: bool = True,
+        track: str | Sequence[str] = (),
         tokenizer_options: Mapping[str, Any] | None = None,
         on_stage: Callable[[Stage], None] | None = None,
         on_progress: Callable[[str, int, int | None], None] | None = None,
@@ -100,12 +105,15 @@ class TrainingSession:
         `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
         the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a budget of seconds
         until the weights are saved, of which `spent` are gone already: it sets what is not given
-        (`toolkit.speedrun`).
+        (`toolkit.speedrun`). `tokenizer_spec` is what run.json calls a tokenizer that is given as
+        an object. `latest=False` leaves runs/latest as it is. `track` names trackers
+        (`toolkit.tracking`).
 
         Raises:
             ToolkitError: whatever is wrong with any of the parts, before training starts.
         """
         began = time.monotonic() - spent
+        trackers = tracker_names(track)
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
         if speedrun is not None:
@@ -124,7 +132,7 @@ class TrainingSession:
         if isinstance(corpus, str):
             corpus = load_corpus(corpus, on_progress=lambda d, t: report("corpus", d, t))
         stage(Stage("corpus", f"{corpus.name}, {corpus.num_chars:,} characters"))
-        spec = tokenizer if isinstance(tokenizer, str) else tokenizer.name
+        spec = tokenizer if isinstance(tokenizer, str) else tokenizer_spec or tokenizer.name
         if isinstance(tokenizer, str):
             of_tokenizer = dict(tokenizer_options or {})
             if tokenizer == "bpe" and recipe_name in RECIPES:
@@ -189,9 +197,10 @@ class TrainingSession:
                 "torch": torch.__version__,
             },
         )
-        run = create_run(folder, info, tokenizer, language_model.block_size)
+        run = create_run(folder, info, tokenizer, language_model.block_size, latest=latest)
         stage(Stage("model", f"{model}, {language_model.num_params():,} parameters, on {device}"))
         session = cls._with_trainer(run, tokenizer, language_model, dataset, config)
+        session._track(trackers, stage)
         if speedrun is not None:
             left = seconds_to_train(speedrun, time.monotonic() - began)
             session.trainer.config = dataclasses.replace(config, max_time=left)
@@ -203,10 +212,13 @@ class TrainingSession:
         cls,
         path: str | Path | None = None,
         *,
+        track: str | Sequence[str] = (),
         on_stage: Callable[[Stage], None] | None = None,
         **changes: Any,
     ) -> TrainingSession:
         """Continue an interrupted run; `changes` may extend `max_steps` or `max_time`.
+
+        What tracked the run goes on tracking it, and `track` joins in.
 
         Raises:
             RunError: no such run, no checkpoint, or its token files are gone.
@@ -224,6 +236,7 @@ class TrainingSession:
                     f"{flag(name)} cannot change when a run is resumed; only "
                     f"{', '.join(flag(field) for field in RESUMABLE)} can. Start a new run instead."
                 )
+        trackers = tracker_names([*run.info.tracking, *tracker_names(track)])
         config = TrainConfig(**{**run.info.training, **changes})
         tokenizer = run.tokenizer
         dataset = _reopen_tokens(run, tokenizer)
@@ -234,6 +247,7 @@ class TrainingSession:
         session.trainer.load_checkpoint()
         run.update(status="running", training=dataclasses.asdict(config))
         stage(Stage("resume", f"{run.folder} at step {session.trainer.step:,}"))
+        session._track(trackers, stage)
         return session
 
     @classmethod
@@ -260,14 +274,22 @@ class TrainingSession:
         )
         return cls(run, tokenizer, trainer)
 
+    def _track(self, names: Sequence[str], stage: Callable[[Stage], None]) -> None:
+        for name in names:
+            self.trackers.append(open_tracker(name, self.run, self.trainer.step))
+            stage(Stage("tracking", self.trackers[-1].note))
+
     def events(self) -> Iterator[Event]:
         """Train; yields the trainer's events and keeps run.json and samples.txt up to date.
 
         Raises:
             TrainingError: the loss is not a number; the last good checkpoint is kept.
         """
+        failed = True
         try:
             for event in self.trainer.run():
+                for tracker in self.trackers:
+                    tracker.tell(event)
                 if isinstance(event, Sampled):
                     with (self.run.folder / SAMPLES_FILE).open("a", encoding="utf-8") as file:
                         file.write(f"--- step {event.step}\n{event.text}\n\n")
@@ -275,9 +297,13 @@ class TrainingSession:
                     status = "interrupted" if event.result.interrupted else "finished"
                     self.run.update(status=status, result=dataclasses.asdict(event.result))
                 yield event
+            failed = False
         except ToolkitError as error:
             self.run.update(status="failed", result={**self.run.info.result, "error": str(error)})
             raise
+        finally:
+            for tracker in self.trackers:
+                tracker.close(failed=failed)
 
 
 RESUMABLE = ("max_steps", "max_time", "device")
@@ -292,10 +318,14 @@ def train(
 ) -> Run:
     """Train a model and return its run; `options` as for `TrainingSession.start`.
 
+    The finished run has training_curves.png, where matplotlib is installed; not after a speedrun,
+    whose time is up.
+
     Raises:
         ToolkitError: see `TrainingSession.start` and `.events`.
     """
-    return _finish(TrainingSession.start(corpus, tokenizer, **options), on_event)
+    draw = options.get("speedrun") is None
+    return _finish(TrainingSession.start(corpus, tokenizer, **options), on_event, draw=draw)
 
 
 def resume(
@@ -305,7 +335,7 @@ def resume(
     **changes: Any,
 ) -> Run:
     """Continue an interrupted run to its end and return it."""
-    return _finish(TrainingSession.resume(path, **changes), on_event)
+    return _finish(TrainingSession.resume(path, **changes), on_event, draw=True)
 
 
 def make_tokenizer(
@@ -402,10 +432,16 @@ def tokenize_corpus(
     )
 
 
-def _finish(session: TrainingSession, on_event: Callable[[Event], None] | None) -> Run:
+def _finish(
+    session: TrainingSession, on_event: Callable[[Event], None] | None, *, draw: bool
+) -> Run:
     for event in session.events():
         if on_event is not None:
             on_event(event)
+    if draw and session.run.info.status == "finished":
+        from toolkit.run_plots import write_training_curves
+
+        write_training_curves(session.run)
     return session.run
 
 

@@ -55,6 +55,7 @@ class RunInfo:
         result: steps, best validation loss, … as far as known.
         created: ISO 8601, UTC.
         versions: of toolkit, python, torch.
+        tracking: what each tracker needs to go on, by its name (`toolkit.tracking`).
     """
 
     status: str
@@ -66,6 +67,7 @@ class RunInfo:
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
     created: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    tracking: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As run.json holds it, with the format's version first."""
@@ -269,13 +271,19 @@ def new_run_folder(stem: str, out: str | Path | None = None) -> Path:
             return folder
 
 
-def create_run(folder: Path, info: RunInfo, tokenizer: Tokenizer, block_size: int) -> Run:
-    """Write what is known before training: run.json, the tokenizer, and `runs/latest`."""
+def create_run(
+    folder: Path, info: RunInfo, tokenizer: Tokenizer, block_size: int, *, latest: bool = True
+) -> Run:
+    """Write what is known before training: run.json, the tokenizer, and `runs/latest`.
+
+    With `latest=False` the newest run stays the newest.
+    """
     tokenizer.save(folder / TOKENIZER_FOLDER)
     write_huggingface_tokenizer(tokenizer, folder, block_size)
     run = Run(folder, info)
     run.update(created=datetime.now(UTC).isoformat(timespec="seconds"))
-    replace_link(RUNS_FOLDER / LATEST, Path(os.path.relpath(folder, RUNS_FOLDER)))
+    if latest:
+        replace_link(RUNS_FOLDER / LATEST, Path(os.path.relpath(folder, RUNS_FOLDER)))
     return run
 
 

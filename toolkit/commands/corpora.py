@@ -21,8 +21,8 @@ from toolkit.commands.options import (
     TokenizerSpec,
     Unknown,
     Verbose,
-    tokenizer_options,
 )
+from toolkit.tokenizer_options import tokenizer_options
 
 commands = typer.Typer(
     epilog="Examples: [cyan]toolkit corpora[/cyan] · "

@@ -19,9 +19,9 @@ from toolkit.commands.options import (
     Unknown,
     Verbose,
     refuse_together,
-    tokenizer_options,
 )
 from toolkit.errors import UsageError
+from toolkit.tokenizer_options import tokenizer_options
 
 commands = typer.Typer()
 

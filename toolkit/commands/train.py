@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,10 +26,13 @@ from toolkit.commands.options import (
     Unknown,
     Verbose,
     panel_option,
-    tokenizer_options,
     was_given,
 )
 from toolkit.errors import UsageError
+from toolkit.tokenizer_options import tokenizer_options
+
+if TYPE_CHECKING:
+    from toolkit.corpora import Corpus
 
 commands = typer.Typer()
 
@@ -87,6 +90,23 @@ def train(
             help="The lowest loss in --max-time seconds, from start to saved weights; default 15.",
         ),
     ] = False,
+    find_lr: Annotated[
+        bool,
+        panel_option(
+            PARTS,
+            "--find-lr",
+            help="Do not train: find a learning rate, in --max-steps steps; 100 if it is not "
+            "given. Writes to --out or runs/find-lr-N.",
+        ),
+    ] = False,
+    lr_range: Annotated[
+        str | None,
+        panel_option(PARTS, metavar="LOW,HIGH", help="With --find-lr; default 1e-6,10."),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        panel_option(PARTS, metavar="tensorboard|wandb", help="Follow the training there too."),
+    ] = None,
     batch_size: Annotated[int | None, panel_option(TRAINING, help="Sequences a step.")] = None,
     max_steps: Annotated[int | None, panel_option(TRAINING, help="Optimizer steps.")] = None,
     max_time: Annotated[float | None, panel_option(TRAINING, help="Seconds of training.")] = None,
@@ -144,53 +164,121 @@ def train(
 
     Ctrl-C stops and saves; `toolkit train --resume` continues where it stopped, to the bit.
     """
-    from toolkit import display
+    from toolkit import console, display
     from toolkit.corpora import load_corpus
     from toolkit.pipeline import TrainingSession
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
 
-    options = _given_fields(context)
+    def open_text(on_progress: console.OnProgress) -> Corpus:
+        return load_corpus(
+            corpus,
+            encoding=encoding,
+            errors=errors,
+            text_field=text_field,
+            on_progress=lambda done, total: on_progress("reading", done, total),
+        )
+
+    given = _given_fields(context)
+    if not resume:
+        class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
+    parts: dict[str, Any] = {
+        "model": model,
+        "preset": preset,
+        "size": size,
+        "held_out": held_out,
+        "device": device,
+        "tokenizer_options": tokenizer_options(unknown, max_memory, option),
+    }
+    if find_lr:
+        _refuse_when_finding(context)
+        given |= _rates_of(lr_range)
+        with console.progress_bars(quiet or json) as on_progress:
+            text = open_text(on_progress)
+        _find_learning_rate(text, tokenizer, out, {**parts, **given}, json=json, quiet=quiet)
+        return
+    if lr_range is not None:
+        raise UsageError("--lr-range belongs to --find-lr: give both, or neither.")
     budget: float | None = None
     if speedrun:
         # What --max-time bounds here is all of it, not the training alone.
         budget = DEFAULT_BUDGET if max_time is None else max_time
-        options.pop("max_time", None)
+        given.pop("max_time", None)
     show = display.training_display(as_json=json, quiet=quiet, verbose=verbose)
     if resume:
         _refuse_when_resuming(context)
         if device != "auto":
-            options["device"] = device
-        session = TrainingSession.resume(out, on_stage=show.stage, **options)
+            given["device"] = device
+        session = TrainingSession.resume(out, track=track or (), on_stage=show.stage, **given)
     else:
-        class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
         with show.preparing() as on_progress:
-            text = load_corpus(
-                corpus,
-                encoding=encoding,
-                errors=errors,
-                text_field=text_field,
-                on_progress=lambda done, total: on_progress("reading", done, total),
-            )
             session = TrainingSession.start(
-                text,
+                open_text(on_progress),
                 tokenizer,
-                model=model,
-                preset=preset,
-                size=size,
                 out=out,
-                held_out=held_out,
                 speedrun=budget,
                 spent=process_age(),
-                tokenizer_options=tokenizer_options(unknown, max_memory, option),
+                track=track or (),
                 on_stage=show.stage,
                 on_progress=on_progress,
-                device=device,
-                **options,
+                **parts,
+                **given,
             )
     show.run(session)
     if session.run.info.status == "interrupted":
         raise typer.Exit(130)
+    if not speedrun:
+        from toolkit.run_plots import write_training_curves
+
+        write_training_curves(session.run)
+
+
+def _find_learning_rate(
+    text: Corpus,
+    tokenizer: str,
+    out: Path | None,
+    options: dict[str, Any],
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from toolkit import console, range_view
+    from toolkit.learning_rate import find_learning_rate, range_to_json, write_range
+    from toolkit.run import new_run_folder
+    from toolkit.training.range_test import STEPS
+
+    steps = options.get("max_steps", STEPS)
+    with range_view.showing(steps, quiet=quiet or json) as on_step:
+        found = find_learning_rate(text, tokenizer, on_step=on_step, **options)
+    files = write_range(found, new_run_folder("find-lr", out))
+    if json:
+        console.print_json({**range_to_json(found), "files": files})
+    else:
+        range_view.print_range(found, quiet=quiet)
+        range_view.print_files(files, quiet=quiet)
+    if found.interrupted:
+        raise typer.Exit(130)
+
+
+def _rates_of(lr_range: str | None) -> dict[str, float]:
+    if lr_range is None:
+        return {}
+    try:
+        low, high = map(float, lr_range.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--lr-range '{lr_range}' is not two numbers: write for example 1e-6,10."
+        ) from None
+    return {"low": low, "high": high}
+
+
+def _refuse_when_finding(context: typer.Context) -> None:
+    for name in ("resume", "speedrun", "max_time", "track"):
+        if was_given(context, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} cannot be given with --find-lr, which trains for "
+                "--max-steps and keeps no run. Leave one of them out."
+            )
 
 
 def _given_fields(context: typer.Context) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from toolkit.commands.options import (
     Unknown,
     Verbose,
     split_names,
-    tokenizer_options,
     was_given,
 )
 from toolkit.errors import UnknownNameError, UsageError
+from toolkit.tokenizer_options import tokenizer_options
 
 if TYPE_CHECKING:
     from toolkit.corpora import Corpus
