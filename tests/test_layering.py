@@ -16,6 +16,8 @@ LAYERS = [
     ["data", "reporting"],
     ["training", "generation"],
     ["run"],
+    ["opening"],
+    ["exporting", "fine_tuning"],
     ["pipeline"],
     ["ladder"],
     ["vocabularies"],

@@ -13,7 +13,16 @@ from typing import Annotated, Any
 import typer
 
 import toolkit
-from toolkit.commands import corpora, generate, ladder, runs, tokenize, train, vocab_stats
+from toolkit.commands import (
+    corpora,
+    export,
+    generate,
+    ladder,
+    runs,
+    tokenize,
+    train,
+    vocab_stats,
+)
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -42,7 +51,7 @@ def _root(
 
 
 # In the order in which --help lists them.
-for module in (train, ladder, generate, vocab_stats, tokenize, runs):
+for module in (train, ladder, generate, export, vocab_stats, tokenize, runs):
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 

@@ -21,6 +21,7 @@ from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
 from toolkit.data import TokenDataset, require_length
 from toolkit.data.token_dataset import SHARD_TOKENS
 from toolkit.errors import RunError, ToolkitError, UsageError
+from toolkit.fine_tuning import Initial, fine_tuning_options, open_initial, size_by_width
 from toolkit.generation import Generator
 from toolkit.home import toolkit_home
 from toolkit.models import (
@@ -32,6 +33,7 @@ from toolkit.models import (
 )
 from toolkit.models.config import DEFAULT_PRESET, flag
 from toolkit.models.registry import find_model
+from toolkit.opening import check_vocabulary
 from toolkit.run import (
     SAMPLES_FILE,
     TOKENIZER_FOLDER,
@@ -39,6 +41,7 @@ from toolkit.run import (
     RunInfo,
     create_run,
     new_run_folder,
+    special_ids_of,
 )
 from toolkit.speedrun import seconds_to_train, speedrun_options
 from toolkit.tokenizers import Tokenizer, load_tokenizer
@@ -110,9 +113,10 @@ class TrainingSession:
     def start(
         cls,
         corpus: str | Corpus = DEFAULT_CORPUS,
-        tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+        tokenizer: str | Tokenizer | None = None,
         *,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
+        init: str | Path | None = None,
         preset: str | None = None,
         size: str | None = None,
         out: str | Path | None = None,
@@ -129,7 +133,8 @@ class TrainingSession:
         `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
         the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a budget of seconds
         for everything, of which `spent` are gone already: it sets what is not given
-        (`toolkit.speedrun`).
+        (`toolkit.speedrun`). `init` names what to start from (see `open_model`): the model, and
+        unless given the tokenizer, are those that are there (`toolkit.fine_tuning`).
 
         Raises:
             ToolkitError: whatever is wrong with any of the parts, before training starts.
@@ -138,15 +143,33 @@ class TrainingSession:
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
         if speedrun is not None:
-            options = _with_speedrun(speedrun, model, options)
+            if init is not None:
+                raise UsageError("A speedrun starts from scratch: leave --init or --speedrun out.")
+            options = _with_speedrun(speedrun, model or DEFAULT_MODEL, options)
         train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
         train_options = {k: v for k, v in options.items() if k in train_fields}
         model_options = {k: v for k, v in options.items() if k not in train_fields}
         device = resolve_device(train_options.get("device", "auto"))
-        recipe_name = size or default_size(device.type)
-        config = _train_config(recipe_name, train_options)
-        # With any number of tokens: a wrong name or shape is refused before work begins.
-        make_config(model, 1, preset=preset, size=recipe_name, **model_options)
+        initial: Initial | None = None
+        if init is not None:
+            initial = open_initial(
+                str(init),
+                tokenizer=tokenizer if isinstance(tokenizer, Tokenizer) else None,
+                model=model,
+                preset=preset,
+                size=size,
+                options=model_options,
+            )
+            model, preset = initial.model.name, initial.preset
+            config = _fine_tuning_config(initial.model, train_options)
+            if tokenizer is None:
+                tokenizer = initial.tokenizer
+        else:
+            model, tokenizer = model or DEFAULT_MODEL, tokenizer or DEFAULT_TOKENIZER
+            size = size or default_size(device.type)
+            config = _train_config(size, train_options)
+            # With any number of tokens: a wrong name or shape is refused before work begins.
+            make_config(model, 1, preset=preset, size=size, **model_options)
 
         spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
         if isinstance(corpus, str):
@@ -155,9 +178,11 @@ class TrainingSession:
         spec = tokenizer if isinstance(tokenizer, str) else tokenizer.name
         if isinstance(tokenizer, str):
             made_with = dict(tokenizer_options or {})
-            if tokenizer == "bpe" and recipe_name in RECIPES:
-                made_with.setdefault("vocab_size", RECIPES[recipe_name].vocab_size)
+            if tokenizer == "bpe" and size in RECIPES:
+                made_with.setdefault("vocab_size", RECIPES[size].vocab_size)
             tokenizer = make_tokenizer(tokenizer, corpus, held_out, on_progress=report, **made_with)
+        if initial is not None:
+            check_vocabulary(tokenizer, initial.model, initial.opened.name)
         stage(Stage("tokenizer", f"{spec}, {tokenizer.vocab_size:,} tokens"))
         dataset = TokenDataset.cached(
             corpus,
@@ -173,14 +198,17 @@ class TrainingSession:
                 f"{dataset.num_tokens('val'):,} held out",
             )
         )
-        language_model = create_model(
-            model,
-            tokenizer.vocab_size,
-            preset=preset,
-            size=recipe_name,
-            seed=config.seed,
-            **model_options,
-        )
+        if initial is not None:
+            language_model = initial.model
+        else:
+            language_model = create_model(
+                model,
+                tokenizer.vocab_size,
+                preset=preset,
+                size=size,
+                seed=config.seed,
+                **model_options,
+            )
         require_length(dataset, "train", language_model.block_size)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
@@ -203,9 +231,10 @@ class TrainingSession:
             model={
                 "name": model,
                 "preset": preset or (DEFAULT_PRESET if model == "gpt" else None),
-                "size": recipe_name,
+                "size": size,
                 "num_params": language_model.num_params(),
                 "config": dataclasses.asdict(language_model.config),
+                **({} if initial is None else {"init": initial.record}),
             },
             training=dataclasses.asdict(config),
             device=str(device),
@@ -216,7 +245,9 @@ class TrainingSession:
             },
         )
         run = create_run(folder, info, tokenizer, language_model.block_size)
-        stage(Stage("model", f"{model}, {language_model.num_params():,} parameters, on {device}"))
+        of_whom = "" if initial is None else f" of {initial.opened.name}"
+        number = f"{language_model.num_params():,} parameters"
+        stage(Stage("model", f"{model}, {number}{of_whom}, on {device}"))
         session = cls._with_trainer(run, tokenizer, language_model, dataset, config)
         if speedrun is not None:
             evaluation = session.trainer.seconds_to_evaluate()
@@ -271,10 +302,10 @@ class TrainingSession:
         dataset: TokenDataset,
         config: TrainConfig,
     ) -> TrainingSession:
-        eos = tokenizer.special_tokens.get(END_OF_TEXT)
+        special_ids = special_ids_of(run.info, tokenizer)
 
         def save_best(best: LanguageModel, *_: Any) -> None:
-            save_pretrained(best, run.folder, eos_token_id=eos)
+            save_pretrained(best, run.folder, **special_ids)
 
         def sample(current: LanguageModel) -> str:
             generator = Generator(current, tokenizer)
@@ -311,7 +342,7 @@ RESUMABLE = ("max_steps", "max_time", "device")
 
 def train(
     corpus: str | Corpus = DEFAULT_CORPUS,
-    tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+    tokenizer: str | Tokenizer | None = None,
     *,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
@@ -443,6 +474,14 @@ def _train_config(size: str, options: Mapping[str, Any]) -> TrainConfig:
     if options.get("max_time") is not None and "max_steps" not in options:
         recipe["max_steps"] = None
     return TrainConfig(**{**recipe, **options})
+
+
+def _fine_tuning_config(model: LanguageModel, options: Mapping[str, Any]) -> TrainConfig:
+    rates = {name: recipe.learning_rate for name, recipe in RECIPES.items()}
+    usual = fine_tuning_options(model, rates)
+    if options.get("max_time") is not None:
+        del usual["max_steps"]
+    return _train_config(size_by_width(model), {**usual, **options})
 
 
 def _with_speedrun(budget: float, model: str, options: Mapping[str, Any]) -> dict[str, Any]:

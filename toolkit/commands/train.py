@@ -37,6 +37,7 @@ commands = typer.Typer()
 @commands.command(
     epilog="Examples: [cyan]toolkit train[/cyan] · "
     "[cyan]toolkit train -t char -c my.txt --size nano[/cyan] · "
+    "[cyan]toolkit train --init openai-community/gpt2 -c my.txt[/cyan] · "
     "[cyan]toolkit train --resume[/cyan]"
 )
 def train(
@@ -52,6 +53,14 @@ def train(
     ] = "gpt",
     preset: Annotated[
         str | None, panel_option(PARTS, metavar="modern|gpt2", help="gpt's parts; default modern.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        panel_option(
+            PARTS,
+            metavar="PATH|HUB_NAME|RUN",
+            help="Start from these weights and their tokenizer: GPT-2, Llama, Qwen3, or a run.",
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -174,8 +183,9 @@ def train(
             )
             session = TrainingSession.start(
                 text,
-                tokenizer,
-                model=model,
+                tokenizer if init is None or was_given(context, "tokenizer") else None,
+                model=model if init is None or was_given(context, "model") else None,
+                init=init,
                 preset=preset,
                 size=size,
                 out=out,
@@ -205,7 +215,7 @@ def _given_fields(context: typer.Context) -> dict[str, Any]:
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:
-    parts = ("tokenizer", "corpus", "model", "preset", "size", "speedrun")
+    parts = ("tokenizer", "corpus", "model", "init", "preset", "size", "speedrun")
     for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
         if was_given(context, name):
             option = "--tokenizer-option" if name == "option" else "--" + name.replace("_", "-")
