@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toolkit.data import BatchLoader as BatchLoader
     from toolkit.data import TokenDataset as TokenDataset
     from toolkit.errors import ToolkitError as ToolkitError
+    from toolkit.exporting import export as export
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from toolkit.models import LanguageModel as LanguageModel
     from toolkit.models import LMOutput as LMOutput
     from toolkit.models import create_model as create_model
+    from toolkit.opening import open_model as open_model
     from toolkit.pipeline import resume as resume
     from toolkit.pipeline import train as train
     from toolkit.run import Run as Run
@@ -58,10 +60,12 @@ _HOME = {
     "corpora": ("Corpus", "list_corpora", "load_corpus"),
     "data": ("BatchLoader", "TokenDataset"),
     "errors": ("ToolkitError",),
+    "exporting": ("export",),
     "generation": ("Completion", "Generator", "Sampler"),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),
+    "opening": ("open_model",),
     "pipeline": ("resume", "train"),
     "run": ("Run", "list_runs"),
     "run_plots": ("plot_runs",),

@@ -15,6 +15,7 @@ import typer
 import toolkit
 from toolkit.commands import (
     corpora,
+    export,
     generate,
     ladder,
     plot,
@@ -52,7 +53,7 @@ def _root(
 
 
 # In the order in which --help lists them.
-for module in (train, sweep, ladder, generate, plot, vocab_stats, tokenize, runs):
+for module in (train, sweep, ladder, generate, export, plot, vocab_stats, tokenize, runs):
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 

@@ -26,6 +26,7 @@ from toolkit.terminal_plot import format_number
 
 if TYPE_CHECKING:
     from toolkit.corpora import CorpusInfo
+    from toolkit.exporting import Exported
     from toolkit.generation import Completion
     from toolkit.pipeline import TokenizedCorpus
     from toolkit.run import Run
@@ -268,6 +269,21 @@ def print_tokenized(result: TokenizedCorpus) -> None:
 
 
 # -- generated text ---------------------------------------------------------------------------
+
+
+def print_exported(exported: Exported, *, verbose: bool) -> None:
+    """What `toolkit export` wrote, and how it was checked."""
+    rows = [
+        ("written", f"{exported.path}, {format_size(exported.num_bytes)} of {exported.dtype}"),
+        ("tokenizer", "in it" if exported.has_tokenizer else "not in it"),
+        ("compared", exported.checked),
+    ]
+    if exported.largest_difference is not None:
+        rows.append(("difference", f"{exported.largest_difference:.1e} at most"))
+    if verbose:
+        rows.append(("files", ", ".join(file.name for file in exported.files)))
+    for name, value in rows:
+        out().print(Text.assemble((f"{name:>10}  ", "dim"), value))
 
 
 def print_prompt(prompt: str) -> None:

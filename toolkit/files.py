@@ -63,6 +63,35 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder; what is written there takes the place
+    of `path` when the block succeeds. For writers that want a path rather than give bytes.
+
+    Files that were written beside it (its data, in parts) come along, before it.
+
+    Raises:
+        ToolkitError: an OS error inside the block or while renaming (disk full, no permission).
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        yield temporary / path.name
+        written = sorted(temporary.iterdir(), key=lambda file: (file.name == path.name, file.name))
+        for file in written:
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            _take_default_mode(file)
+            file.replace(path.parent / file.name)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise ToolkitError(_could_not_write(path, error)) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that takes the place of `folder` when the block succeeds.
 

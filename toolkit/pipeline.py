@@ -21,6 +21,7 @@ from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
 from toolkit.data import TokenDataset, require_length
 from toolkit.data.token_dataset import SHARD_TOKENS
 from toolkit.errors import RunError, ToolkitError, UsageError
+from toolkit.fine_tuning import Initial, fine_tuning_config, open_initial
 from toolkit.generation import Generator
 from toolkit.home import toolkit_home
 from toolkit.models import (
@@ -32,6 +33,7 @@ from toolkit.models import (
 )
 from toolkit.models.config import DEFAULT_PRESET, flag
 from toolkit.models.registry import find_model
+from toolkit.opening import check_vocabulary
 from toolkit.recipes import RECIPES, default_size, model_options, train_config, with_speedrun
 from toolkit.run import (
     SAMPLES_FILE,
@@ -40,6 +42,7 @@ from toolkit.run import (
     RunInfo,
     create_run,
     new_run_folder,
+    special_ids_of,
 )
 from toolkit.speedrun import seconds_to_train
 from toolkit.tokenizers import Tokenizer, load_tokenizer
@@ -83,9 +86,10 @@ class TrainingSession:
     def start(
         cls,
         corpus: str | Corpus = DEFAULT_CORPUS,
-        tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+        tokenizer: str | Tokenizer | None = None,
         *,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
+        init: str | Path | None = None,
         preset: str | None = None,
         size: str | None = None,
         out: str | Path | None = None,
@@ -105,9 +109,10 @@ class TrainingSession:
         `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
         the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a budget of seconds
         until the weights are saved, of which `spent` are gone already: it sets what is not given
-        (`toolkit.speedrun`). `tokenizer_spec` is what run.json calls a tokenizer that is given as
-        an object. `latest=False` leaves runs/latest as it is. `track` names trackers
-        (`toolkit.tracking`).
+        (`toolkit.speedrun`). `init` names what to start from (see `open_model`): the model, and
+        unless given the tokenizer, are those that are there (`toolkit.fine_tuning`).
+        `tokenizer_spec` is what run.json calls a tokenizer that is given as an object.
+        `latest=False` leaves runs/latest as it is. `track` names trackers (`toolkit.tracking`).
 
         Raises:
             ToolkitError: whatever is wrong with any of the parts, before training starts.
@@ -117,16 +122,34 @@ class TrainingSession:
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
         if speedrun is not None:
-            options = with_speedrun(speedrun, model, options)
+            if init is not None:
+                raise UsageError("A speedrun starts from scratch: leave --init or --speedrun out.")
+            options = with_speedrun(speedrun, model or DEFAULT_MODEL, options)
         train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
         train_options = {k: v for k, v in options.items() if k in train_fields}
-        others = {k: v for k, v in options.items() if k not in train_fields}
-        made_with = model_options(model, preset, others)
+        of_model = {k: v for k, v in options.items() if k not in train_fields}
         device = resolve_device(train_options.get("device", "auto"))
-        recipe_name = size or default_size(device.type)
-        config = train_config(model, preset, recipe_name, train_options)
-        # With any number of tokens: a wrong name or shape is refused before work begins.
-        make_config(model, 1, preset=preset, size=recipe_name, **made_with)
+        initial: Initial | None = None
+        if init is not None:
+            initial = open_initial(
+                str(init),
+                tokenizer=tokenizer if isinstance(tokenizer, Tokenizer) else None,
+                model=model,
+                preset=preset,
+                size=size,
+                options=of_model,
+            )
+            model, preset = initial.model.name, initial.preset
+            config = fine_tuning_config(initial.model, train_options)
+            if tokenizer is None:
+                tokenizer = initial.tokenizer
+        else:
+            model, tokenizer = model or DEFAULT_MODEL, tokenizer or DEFAULT_TOKENIZER
+            size = size or default_size(device.type)
+            of_model = model_options(model, preset, of_model)
+            config = train_config(model, preset, size, train_options)
+            # With any number of tokens: a wrong name or shape is refused before work begins.
+            make_config(model, 1, preset=preset, size=size, **of_model)
 
         spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
         if isinstance(corpus, str):
@@ -135,11 +158,13 @@ class TrainingSession:
         spec = tokenizer if isinstance(tokenizer, str) else tokenizer_spec or tokenizer.name
         if isinstance(tokenizer, str):
             of_tokenizer = dict(tokenizer_options or {})
-            if tokenizer == "bpe" and recipe_name in RECIPES:
-                of_tokenizer.setdefault("vocab_size", RECIPES[recipe_name].vocab_size)
+            if tokenizer == "bpe" and size in RECIPES:
+                of_tokenizer.setdefault("vocab_size", RECIPES[size].vocab_size)
             tokenizer = make_tokenizer(
                 tokenizer, corpus, held_out, on_progress=report, **of_tokenizer
             )
+        if initial is not None:
+            check_vocabulary(tokenizer, initial.model, initial.opened.name)
         stage(Stage("tokenizer", f"{spec}, {tokenizer.vocab_size:,} tokens"))
         dataset = TokenDataset.cached(
             corpus,
@@ -155,14 +180,17 @@ class TrainingSession:
                 f"{dataset.num_tokens('val'):,} held out",
             )
         )
-        language_model = create_model(
-            model,
-            tokenizer.vocab_size,
-            preset=preset,
-            size=recipe_name,
-            seed=config.seed,
-            **made_with,
-        )
+        if initial is not None:
+            language_model = initial.model
+        else:
+            language_model = create_model(
+                model,
+                tokenizer.vocab_size,
+                preset=preset,
+                size=size,
+                seed=config.seed,
+                **of_model,
+            )
         require_length(dataset, "train", language_model.block_size)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
@@ -185,9 +213,10 @@ class TrainingSession:
             model={
                 "name": model,
                 "preset": preset or (DEFAULT_PRESET if model == "gpt" else None),
-                "size": recipe_name,
+                "size": size,
                 "num_params": language_model.num_params(),
                 "config": dataclasses.asdict(language_model.config),
+                **({} if initial is None else {"init": initial.record}),
             },
             training=dataclasses.asdict(config),
             device=str(device),
@@ -198,7 +227,9 @@ class TrainingSession:
             },
         )
         run = create_run(folder, info, tokenizer, language_model.block_size, latest=latest)
-        stage(Stage("model", f"{model}, {language_model.num_params():,} parameters, on {device}"))
+        of_whom = "" if initial is None else f" of {initial.opened.name}"
+        number = f"{language_model.num_params():,} parameters"
+        stage(Stage("model", f"{model}, {number}{of_whom}, on {device}"))
         session = cls._with_trainer(run, tokenizer, language_model, dataset, config)
         session._track(trackers, stage)
         if speedrun is not None:
@@ -259,10 +290,10 @@ class TrainingSession:
         dataset: TokenDataset,
         config: TrainConfig,
     ) -> TrainingSession:
-        eos = tokenizer.special_tokens.get(END_OF_TEXT)
+        special_ids = special_ids_of(run.info, tokenizer)
 
         def save_best(best: LanguageModel, *_: Any) -> None:
-            save_pretrained(best, run.folder, eos_token_id=eos)
+            save_pretrained(best, run.folder, **special_ids)
 
         def sample(current: LanguageModel) -> str:
             generator = Generator(current, tokenizer)
@@ -311,7 +342,7 @@ RESUMABLE = ("max_steps", "max_time", "device")
 
 def train(
     corpus: str | Corpus = DEFAULT_CORPUS,
-    tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+    tokenizer: str | Tokenizer | None = None,
     *,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,

@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -50,7 +51,8 @@ class RunInfo:
         status: "running", "interrupted", "failed" or "finished".
         corpus: name, spec, sha256 and sizes of the text.
         tokenizer: spec, name, vocab_size and fingerprint.
-        model: name, preset, size, number of parameters and the whole configuration.
+        model: name, preset, size, number of parameters and the whole configuration; `init` says
+            what it was started from, if it was (name, path, sha256 of the weights, special ids).
         training: every training option, defaults filled in.
         result: steps, best validation loss, … as far as known.
         created: ISO 8601, UTC.
@@ -155,7 +157,9 @@ class Run:
             )
         model = load_pretrained(self.folder, device=self.device)
         vocab_size = self.tokenizer.vocab_size
-        if model.config.vocab_size != vocab_size:
+        # A model that began as another's may know more tokens than there are (see `fine_tuning`).
+        expected = self.info.model.get("config", {}).get("vocab_size", vocab_size)
+        if model.config.vocab_size != expected or vocab_size > expected:
             raise RunError(
                 f"The model in {self.folder} has {model.config.vocab_size} tokens and its "
                 f"tokenizer {vocab_size}; they do not belong together. Restore the folder, or "
@@ -279,7 +283,7 @@ def create_run(
     With `latest=False` the newest run stays the newest.
     """
     tokenizer.save(folder / TOKENIZER_FOLDER)
-    write_huggingface_tokenizer(tokenizer, folder, block_size)
+    write_huggingface_tokenizer(tokenizer, folder, block_size, special_ids_of(info, tokenizer))
     run = Run(folder, info)
     run.update(created=datetime.now(UTC).isoformat(timespec="seconds"))
     if latest:
@@ -287,18 +291,41 @@ def create_run(
     return run
 
 
-def write_huggingface_tokenizer(tokenizer: Tokenizer, folder: Path, block_size: int) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads, where they can be."""
+def special_ids_of(info: RunInfo, tokenizer: Tokenizer) -> dict[str, int | list[int]]:
+    """The ids that begin and end a run's texts, as config.json names them: those of the model that
+    it was started from, or the tokenizer's `<|endoftext|>`."""
+    started_from = info.model.get("init")
+    if started_from is not None:
+        return dict(started_from["special_ids"])
+    end = tokenizer.special_tokens.get(END_OF_TEXT)
+    return {} if end is None else {"eos_token_id": end}
+
+
+def write_huggingface_tokenizer(
+    tokenizer: Tokenizer,
+    folder: Path,
+    block_size: int,
+    special_ids: Mapping[str, int | list[int]],
+) -> bool:
+    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads.
+
+    Returns:
+        False where this tokenizer has no such form; then nothing is written.
+    """
     content = tokenizer.to_huggingface()
     if content is None:
-        return
+        return False
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": block_size,
         # Hugging Face's default would remove the space in "word ." when decoding.
         "clean_up_tokenization_spaces": False,
     }
-    if END_OF_TEXT in tokenizer.special_tokens:
-        config["eos_token"] = END_OF_TEXT
+    names = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
+    for key, value in special_ids.items():
+        first = value[0] if isinstance(value, list) else value
+        if first in names:
+            config[key.removesuffix("_id")] = names[first]
     write_json(folder / "tokenizer.json", content)
     write_json(folder / "tokenizer_config.json", config)
+    return True

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.commands.options import Config, Debug, Device, Json, Quiet, RunPath, Verbose
+from toolkit.commands.options import (
+    Config,
+    Debug,
+    Device,
+    Json,
+    Quiet,
+    RunPath,
+    Verbose,
+    refuse_together,
+)
 from toolkit.errors import UsageError
 
 commands = typer.Typer()
@@ -19,11 +28,23 @@ DEFAULT_TEMPERATURE = 0.7
 @commands.command(
     epilog='Examples: [cyan]toolkit generate "ROMEO:"[/cyan] · '
     "[cyan]toolkit generate --strategy top-k --top-k 50 --seed 1 JULIET:[/cyan] · "
+    "[cyan]toolkit generate --model openai-community/gpt2 Hello[/cyan] · "
     "[cyan]echo -n ROMEO: | toolkit generate - --json[/cyan]"
 )
 def generate(
     prompt: Annotated[str, typer.Argument(help="The beginning; - reads standard input.")] = "",
     run: RunPath = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|HUB_NAME",
+            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="How much to write.")] = 200,
     strategy: Annotated[
         str,
@@ -47,16 +68,23 @@ def generate(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Continue a prompt with a trained model; the text streams as it is made."""
+    """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams."""
     from toolkit import console
     from toolkit.generation import Generator, fresh_seed, sample_seed
-    from toolkit.run import Run
+    from toolkit.opening import open_model, open_run
     from toolkit.training import resolve_device
 
+    refuse_together({"--run": run, "--model": model})
+    if tokenizer is not None and model is None:
+        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
     if prompt == "-":
         prompt = _read_stdin()
-    opened = Run.open(run, device=str(resolve_device(device)))
-    generator = Generator(opened.model, opened.tokenizer)
+    where = str(resolve_device(device))
+    if model is not None:
+        opened = open_model(model, tokenizer=tokenizer, device=where)
+    else:
+        opened = open_run(run, device=where)
+    generator = Generator(opened.model, opened.tokenizer, end_ids=opened.end_ids)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "strategy": strategy,
@@ -74,7 +102,8 @@ def generate(
     if json:
         samples = generator.generate_samples(prompt, num_samples, seed=seed, **options)
         rows = [console.completion_to_json(sample) for sample in samples]
-        console.print_json({"run": str(opened.folder), "samples": rows})
+        kind = "run" if model is None else "model"
+        console.print_json({kind: str(opened.folder), "samples": rows})
         return
     if seed is None:
         seed = fresh_seed()

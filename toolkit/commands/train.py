@@ -40,6 +40,7 @@ commands = typer.Typer()
 @commands.command(
     epilog="Examples: [cyan]toolkit train[/cyan] · "
     "[cyan]toolkit train -t char -c my.txt --size nano[/cyan] · "
+    "[cyan]toolkit train --init openai-community/gpt2 -c my.txt[/cyan] · "
     "[cyan]toolkit train --resume[/cyan]"
 )
 def train(
@@ -55,6 +56,14 @@ def train(
     ] = "gpt",
     preset: Annotated[
         str | None, panel_option(PARTS, metavar="modern|gpt2", help="gpt's parts; default modern.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        panel_option(
+            PARTS,
+            metavar="PATH|HUB_NAME|RUN",
+            help="Start from these weights and their tokenizer: GPT-2, Llama, Qwen3, or a run.",
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -183,7 +192,7 @@ def train(
     if not resume:
         class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
     parts: dict[str, Any] = {
-        "model": model,
+        "model": model if init is None or was_given(context, "model") else None,
         "preset": preset,
         "size": size,
         "held_out": held_out,
@@ -214,7 +223,8 @@ def train(
         with show.preparing() as on_progress:
             session = TrainingSession.start(
                 open_text(on_progress),
-                tokenizer,
+                tokenizer if init is None or was_given(context, "tokenizer") else None,
+                init=init,
                 out=out,
                 speedrun=budget,
                 spent=process_age(),
@@ -273,11 +283,11 @@ def _rates_of(lr_range: str | None) -> dict[str, float]:
 
 
 def _refuse_when_finding(context: typer.Context) -> None:
-    for name in ("resume", "speedrun", "max_time", "track"):
+    for name in ("resume", "init", "speedrun", "max_time", "track"):
         if was_given(context, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} cannot be given with --find-lr, which trains for "
-                "--max-steps and keeps no run. Leave one of them out."
+                "--max-steps from scratch and keeps no run. Leave one of them out."
             )
 
 
@@ -293,7 +303,7 @@ def _given_fields(context: typer.Context) -> dict[str, Any]:
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:
-    parts = ("tokenizer", "corpus", "model", "preset", "size", "speedrun")
+    parts = ("tokenizer", "corpus", "model", "init", "preset", "size", "speedrun")
     for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
         if was_given(context, name):
             option = "--tokenizer-option" if name == "option" else "--" + name.replace("_", "-")

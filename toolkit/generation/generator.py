@@ -50,7 +50,7 @@ class Completion:
         prompt_ids: the ids that the model started from.
         ids: the new ids, those of a stop string too; without the id that ended the text.
         finish_reason: "length" (max_new_tokens were drawn), "stop" (a stop string came) or "eos"
-            (the model drew the tokenizer's `<|endoftext|>`).
+            (the model drew an id that ends a text, the tokenizer's `<|endoftext|>`).
         seed: given to `generate` with the same options, it repeats this sample.
     """
 
@@ -83,6 +83,7 @@ class Generator:
         tokenizer: Tokenizer | None = None,
         *,
         device: str | torch.device | None = None,
+        end_ids: Iterable[int] | None = None,
     ) -> None:
         """Join a model and its tokenizer.
 
@@ -90,6 +91,7 @@ class Generator:
             model: any model of the next token.
             tokenizer: the one that it was trained with; without it only `generate_ids` works.
             device: where to compute; the model is moved there. None: where it is.
+            end_ids: the ids that end a text. None: the tokenizer's `<|endoftext|>`, if it has it.
 
         Raises:
             UsageError: the tokenizer has ids that the model does not know, or there is no such
@@ -102,6 +104,10 @@ class Generator:
             )
         self.model = model if device is None else _move(model, device)
         self._tokenizer = tokenizer
+        if end_ids is None:
+            special = tokenizer.special_tokens if tokenizer is not None else {}
+            end_ids = [special[END_OF_TEXT]] if END_OF_TEXT in special else []
+        self._end_ids = frozenset(end_ids)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -132,7 +138,7 @@ class Generator:
             prompt: the text to continue; "" starts a new one (see `prompt_ids`).
             max_new_tokens: how many tokens to draw at most.
             stop: the text ends before the first of these strings.
-            ignore_eos: go on after `<|endoftext|>`, which is then shown as text.
+            ignore_eos: go on after an id that ends a text, which is then shown as text.
             seed: the same seed gives the same text; None draws a fresh one.
             sampling: strategy, temperature, top_k and top_p as in `make_sampler`, or sampler.
 
@@ -266,8 +272,8 @@ class Generator:
         _check_max_new_tokens(max_new_tokens)
         seed = fresh_seed() if seed is None else seed
         stop = [stop] if isinstance(stop, str) else stop
-        end = None if ignore_eos else self.tokenizer.special_tokens.get(END_OF_TEXT)
-        return _Sample(self.tokenizer, max_new_tokens, stop, end, seed)
+        end_ids = frozenset[int]() if ignore_eos else self._end_ids
+        return _Sample(self.tokenizer, max_new_tokens, stop, end_ids, seed)
 
     def _complete(self, prompt: str, samples: list[_Sample], sampler: Sampler) -> list[Completion]:
         """Finish samples of one prompt, as many at a time as the device should bear."""
@@ -314,14 +320,14 @@ class _Sample:
         tokenizer: Tokenizer,
         max_new_tokens: int,
         stop: Sequence[str],
-        end: int | None,
+        end_ids: frozenset[int],
         seed: int,
     ) -> None:
         self.max_new_tokens = max_new_tokens
         self.generator = seeded_generator(seed)
         self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
         self._seed = seed
-        self._end = end
+        self._end_ids = end_ids
         self._ids: list[int] = []
         self._pieces: list[str] = []
         self._decoder = tokenizer.stream_decoder()
@@ -329,7 +335,7 @@ class _Sample:
 
     def add(self, token_id: int) -> str:
         """Take one more token; returns the text that can be shown now."""
-        if token_id == self._end:
+        if token_id in self._end_ids:
             piece = self._finish("eos")
         else:
             self._ids.append(token_id)

@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.models.adapting import adapt_model as adapt_model
     from toolkit.models.averaging import AverageLoopModel as AverageLoopModel
     from toolkit.models.averaging import AverageMatmulModel as AverageMatmulModel
     from toolkit.models.averaging import AverageSoftmaxModel as AverageSoftmaxModel
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from toolkit.models.single_head import scaled_scores as scaled_scores
 
 _HOME = {
+    "adapting": ("adapt_model",),
     "averaging": (
         "AverageLoopModel",
         "AverageMatmulModel",

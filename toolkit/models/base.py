@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.jit import is_tracing  # type: ignore[attr-defined]  # torch does not list it
 
 from toolkit.errors import UsageError
 from toolkit.models.config import ModelConfig
@@ -83,6 +84,8 @@ class LanguageModel(nn.Module, ABC):
 
     def check_inputs(self, ids: Tensor, targets: Tensor | None) -> None:
         """Raise UsageError where `forward` could not work, or would work on something else."""
+        if is_tracing():  # type: ignore[no-untyped-call]  # of torch
+            return  # a trace records operations, not decisions
         _check_ids("ids", ids)
         _, t = ids.shape  # (B, T)
         if t > self.block_size:

@@ -8,6 +8,7 @@ from the Hugging Face Hub open here. Other models are saved in toolkit's layout
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -35,29 +36,38 @@ from toolkit.models.registry import (
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+GENERATION_FILE = "generation_config.json"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Weights, configurations and tokenizers; nothing that has to be run or unpickled.
+_HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
+_SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+SpecialIds = dict[str, int | list[int]]
+"""What a config.json calls `bos_token_id`, `eos_token_id` and `pad_token_id`, where it has them."""
 
 
 def save_pretrained(
     model: LanguageModel,
     folder: str | Path,
     *,
-    bos_token_id: int | None = None,
-    eos_token_id: int | None = None,
+    bos_token_id: int | list[int] | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | list[int] | None = None,
 ) -> None:
     """Write config.json and model.safetensors, each in one step.
 
-    The token ids tell Hugging Face's `generate` where texts begin and end.
+    The token ids tell Hugging Face's `generate` where texts begin and end; Llama 3 has several
+    that end one.
 
     Raises:
         ToolkitError: a file could not be written; the one that was there before stays.
     """
     folder = Path(folder)
-    tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    config = hf_config(model.config, dtype=dtype, **tokens)
-    if config is None:
-        config = {**config_to_dict(model.config), **tokens}
+    config = hf_config(model.config, dtype=dtype) or config_to_dict(model.config)
+    config |= {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
+    if pad_token_id is not None:
+        config["pad_token_id"] = pad_token_id
     stored = stored_tensors(model, hf_layout(model.config))
     tensors = {name: tensor.read() for name, tensor in stored.items()}
     # The weights first: a new folder has a config.json only when the rest is there.
@@ -82,7 +92,7 @@ def load_pretrained(folder: str | Path, *, device: str | torch.device = "cpu") -
         MissingExtraError: a hub name, and huggingface_hub is not installed.
         UsageError: the device cannot be used.
     """
-    path = _resolve(folder)
+    path = find_model_folder(folder)
     config, layout = _read_config(path / CONFIG_FILE)
     tensors = _read_weights(path)
     model = build_model(config, init=False)
@@ -100,7 +110,13 @@ def load_pretrained(folder: str | Path, *, device: str | torch.device = "cpu") -
         raise UsageError(f"The device {device} cannot be used: {reason}") from error
 
 
-def _resolve(folder: str | Path) -> Path:
+def find_model_folder(folder: str | Path) -> Path:
+    """The folder itself, or where the model of that name on the Hugging Face Hub was put.
+
+    Raises:
+        RunError: there is neither.
+        MissingExtraError: a hub name, and huggingface_hub is not installed.
+    """
     path = Path(folder)
     if path.is_dir():
         return path
@@ -110,6 +126,41 @@ def _resolve(folder: str | Path) -> Path:
     if path.exists():
         raise RunError(f"{path} is a file; expected the folder that holds {CONFIG_FILE}.")
     raise RunError(f"No model folder at {path}.")
+
+
+def read_special_ids(folder: Path) -> SpecialIds:
+    """The ids that begin, end and fill up texts, from config.json; generation_config.json, where
+    it is there, knows better where texts end.
+
+    Raises:
+        RunError: a file that cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for name in (CONFIG_FILE, GENERATION_FILE):
+        if (folder / name).exists():
+            found = _read_json(folder / name)
+            values.update({key: found[key] for key in _SPECIAL_IDS if found.get(key) is not None})
+    return values
+
+
+def weights_sha256(folder: Path) -> str:
+    """The sha256 in hex of the weights file; of several, in the order of their names, joined.
+
+    Raises:
+        RunError: there are none, or they cannot be read.
+    """
+    digest = hashlib.sha256()
+    paths = [folder / WEIGHTS_FILE]
+    if not paths[0].exists():
+        paths = [folder / name for name in sorted(set(_weight_map(folder / INDEX_FILE).values()))]
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error}.") from error
+    return digest.hexdigest()
 
 
 def _download(name: str) -> Path:
@@ -122,7 +173,7 @@ def _download(name: str) -> Path:
     try:
         # Whatever the hub's client raises (no network, no such model, no permission), the user
         # can only read it: its error classes moved between versions.
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
@@ -161,15 +212,20 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(_weight_map(index).values())):
+        tensors.update(_read_safetensors(index.parent / file))
+    return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Which file beside the index holds each tensor."""
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
         isinstance(file, str) and Path(file).name == file for file in weight_map.values()
     ):
         raise RunError(f"{index} is damaged: 'weight_map' must name a file beside it per tensor.")
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(set(weight_map.values())):
-        tensors.update(_read_safetensors(index.parent / file))
-    return tensors
+    return weight_map
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
