@@ -306,7 +306,7 @@ class TrainingSession:
             raise
 
 
-RESUMABLE = ("max_steps", "max_time", "device")
+RESUMABLE = ("max_steps", "max_time", "early_stop", "device", "compile")
 
 
 def train(

@@ -118,7 +118,7 @@ class GPTModel(LanguageModel):
             x = x + self.pos_emb.weight[:t]  # (B, T, C) + (T, C)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, self.rotary)  # (B, T, C)
+            x = self.through(block, x, self.rotary)  # (B, T, C)
         x = self.norm(x)
         head = self.tok_emb if self.head is None else self.head
         logits = F.linear(x, head.weight)  # (B, T, V)
