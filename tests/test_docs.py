@@ -23,7 +23,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("page", "values"),
-    [("bpe.md", 6), ("ladder.md", 19), ("tokenizers.md", 11), ("vocab-stats.md", 7)],
+    [
+        ("bpe.md", 6),
+        ("ladder.md", 19),
+        ("tokenizers.md", 11),
+        ("training.md", 4),
+        ("vocab-stats.md", 7),
+    ],
 )
 def test_python_on_the_pages(
     page: str, values: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

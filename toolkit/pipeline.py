@@ -46,6 +46,7 @@ from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_name
 from toolkit.tokenizers.special import END_OF_TEXT
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
+from toolkit.training.layer_rates import require_layers
 
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"
@@ -182,6 +183,7 @@ class TrainingSession:
             **model_options,
         )
         require_length(dataset, "train", language_model.block_size)
+        require_layers(language_model, config)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
             status="running",

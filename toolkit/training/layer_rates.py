@@ -17,32 +17,35 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from toolkit.errors import UsageError
+from toolkit.models.config import flag
+from toolkit.training.config import TrainConfig
 
 _P = TypeVar("_P", bound=Tensor)
 
 
-def blocks_of(model: nn.Module, needed_by: str) -> nn.ModuleList:
-    """The model's layers, first to last.
-
-    Raises:
-        UsageError: it has none; the message names the flag `needed_by`.
-    """
-    blocks = getattr(model, "blocks", None)
-    if not isinstance(blocks, nn.ModuleList):
-        name = getattr(model, "name", type(model).__name__)
-        raise UsageError(f"{needed_by} is for a model with several layers; {name} has none.")
-    return blocks
+def require_layers(model: nn.Module, config: TrainConfig) -> None:
+    """Raise UsageError where an option is about layers and the model has none (`blocks`)."""
+    if isinstance(getattr(model, "blocks", None), nn.ModuleList):
+        return
+    wanted = {
+        "layer_decay": config.layer_decay < 1,
+        "gradient_checkpointing": config.gradient_checkpointing,
+    }
+    for field, given in wanted.items():
+        if given:
+            name = getattr(model, "name", type(model).__name__)
+            raise UsageError(f"{flag(field)} is for a model with several layers; {name} has none.")
 
 
 def layer_scales(model: nn.Module, decay: float) -> Callable[[Tensor], float]:
     """What the learning rate of each parameter of `model` is multiplied with.
 
-    Raises:
-        UsageError: a decay below 1, and a model without layers.
+    A decay below 1 is for a model that `require_layers` lets pass.
     """
     scales: dict[int, float] = {}
     if decay < 1:
-        blocks = blocks_of(model, "--layer-decay")
+        blocks = model.get_submodule("blocks")
+        assert isinstance(blocks, nn.ModuleList)
         for module in model.modules():
             if isinstance(module, nn.Embedding):
                 scales |= {id(p): decay ** len(blocks) for p in module.parameters()}

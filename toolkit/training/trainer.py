@@ -47,7 +47,7 @@ from toolkit.training.events import (
     TrainResult,
 )
 from toolkit.training.interrupts import StopOnSignal
-from toolkit.training.layer_rates import blocks_of
+from toolkit.training.layer_rates import require_layers
 from toolkit.training.losses import share_of_loss, target_shares, training_losses
 from toolkit.training.metrics import MetricsFile
 from toolkit.training.optimizers import make_optimizer
@@ -87,13 +87,12 @@ class Trainer:
                 f"The dataset has {dataset.vocab_size} tokens, the model knows "
                 f"{model.config.vocab_size}: they do not belong together."
             )
+        require_layers(model, config)
         self.config = config
         self.dataset = dataset
         self.device = resolve_device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         self.model = model.to(self.device)
-        if config.gradient_checkpointing:
-            blocks_of(model, "--gradient-checkpointing")
         model.gradient_checkpointing = config.gradient_checkpointing
         self.optimizer = make_optimizer(model, config)
         self.loader = BatchLoader(
@@ -138,7 +137,9 @@ class Trainer:
             self._metrics.drop_later()
         self.model.train()
         wanted = config.compile
-        if wanted or (wanted is None and compiling_pays(config, self.device)):
+        if wanted is None:
+            wanted = compiling_pays(config, self.device)
+        if wanted and not self._is_over(started):
             yield self._compile()
         speed = _Speed(progress)
         while True:
