@@ -33,6 +33,7 @@ def blocks(page: Path, language: str) -> list[str]:
         ("ladder.md", 19),
         ("models.md", 8),
         ("tokenizers.md", 11),
+        ("training.md", 4),
         ("vocab-stats.md", 7),
     ],
 )

@@ -17,7 +17,7 @@ from toolkit.cli import main
 from toolkit.errors import MissingExtraError, UnknownNameError
 from toolkit.pipeline import TrainingSession
 from toolkit.tracking import options_of, tracker_names
-from toolkit.training import Event, StepDone
+from toolkit.training import StepDone
 
 SMALL: dict[str, Any] = {
     "model": "bigram", "block_size": 8, "batch_size": 4, "max_steps": 12, "eval_every": 4,
@@ -247,8 +247,29 @@ def test_wandb_without_an_account_or_a_network_is_an_offline_run(folder: Path) -
 
 
 def test_other_events_are_not_tracked() -> None:
-    from toolkit.tracking import scalars_of
-    from toolkit.training import CheckpointSaved, EarlyStopped, Interrupted
+    from toolkit.tracking import Tracker
+    from toolkit.training import CheckpointSaved, EarlyStopped, Evaluated, Interrupted, Sampled
 
-    others: list[Event] = [CheckpointSaved(1, Path()), EarlyStopped(1, 2), Interrupted(1)]
-    assert [scalars_of(event) for event in others] == [{}, {}, {}]
+    class Listing(Tracker):
+        def __init__(self) -> None:
+            self.seen: list[tuple[Any, ...]] = []
+
+        def scalars(self, step: int, values: dict[str, float]) -> None:
+            self.seen.append((step, *values.values()))
+
+        def sample(self, step: int, text: str) -> None:
+            self.seen.append((step, text))
+
+        def close(self, *, failed: bool) -> None:
+            self.seen.append(())
+
+    listing = Listing()
+    for event in (
+        CheckpointSaved(1, Path()),
+        Sampled(2, "to be"),
+        EarlyStopped(3, 2),
+        Evaluated(4, 1.0, 2.0, 3.0, True, 5.0),
+        Interrupted(5),
+    ):
+        listing.tell(event)
+    assert listing.seen == [(2, "to be"), (4, 2.0, 3.0)]

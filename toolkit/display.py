@@ -26,11 +26,13 @@ from toolkit.smoothing import exponential_mean
 from toolkit.terminal_plot import format_number, line_chart
 from toolkit.training import (
     CheckpointSaved,
+    Compiled,
     EarlyStopped,
     Evaluated,
     Event,
     Finished,
     Interrupted,
+    Overfitting,
     Sampled,
     StepDone,
     TrainResult,
@@ -87,7 +89,12 @@ class TrainingDisplay(ABC):
         if result.best_val_loss is not None:
             bits = result.best_bits_per_byte
             tail = f" ({bits:.3f} bits per byte)" if bits is not None else ""
-            out.print(f"Best validation loss {result.best_val_loss:.4f}{tail}")
+            when = f" at step {result.best_step:,}" if result.best_step != result.steps else ""
+            out.print(f"Best validation loss {result.best_val_loss:.4f}{tail}{when}")
+        if result.overfitting:
+            out.print(
+                "Overfitting          it only got worse from there; the best weights are kept"
+            )
         out.print(f"Run folder           {folder}")
         if result.interrupted:
             out.print(f"Continue with        [cyan]toolkit train --resume --out {folder}[/cyan]")
@@ -258,11 +265,30 @@ def _rare_line(event: Event, verbose: bool) -> str | None:
             f"step {event.step:>6,}  the validation loss has not improved for {event.patience} "
             "evaluations: stopping; the best weights are kept"
         )
+    if isinstance(event, Overfitting):
+        return f"step {event.step:>6,}  {_overfitting_line(event)}"
+    if isinstance(event, Compiled):
+        if event.problem is not None:
+            return f"not compiled, which would be faster: {event.problem}"
+        return f"compiled in {console.format_duration(event.seconds)}"
     if isinstance(event, Interrupted):
         return f"step {event.step:>6,}  interrupted; saved, so that --resume continues here"
     if isinstance(event, CheckpointSaved) and verbose:
         return f"step {event.step:>6,}  checkpoint in {event.path}"
     return None
+
+
+def _overfitting_line(event: Overfitting) -> str:
+    if event.stops_after:
+        end = f"it stops after {event.stops_after} evaluations without a better loss"
+    else:
+        end = "--early-stop N ends such a run sooner"
+    return (
+        f"overfitting: since step {event.best_step:,} the validation loss rose from "
+        f"{event.best_val_loss:.4f} to {event.val_loss:.4f} while the training loss fell to "
+        f"{event.train_loss:.4f}: the model learns its text by heart. The weights of step "
+        f"{event.best_step:,} are kept. More text, a smaller model or --dropout helps; {end}"
+    )
 
 
 def _sample_lines(text: str) -> list[str]:

@@ -6,11 +6,13 @@ Left out: writing files, which is `files`, and printing, which is the console's.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 
 def to_jsonable(value: Any) -> Any:
-    """Dataclasses to dicts, bytes to text where they are UTF-8 and to hex where they are not."""
+    """Dataclasses to dicts, bytes to text where they are UTF-8 and to hex where they are not, and
+    numbers that are none to null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return {field.name: to_jsonable(getattr(value, field.name)) for field in fields}
@@ -20,6 +22,8 @@ def to_jsonable(value: Any) -> Any:
         return bytes_to_json(value)
     if isinstance(value, list | tuple):
         return [to_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no infinity
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -51,6 +51,7 @@ from toolkit.tokenizers.special import END_OF_TEXT
 from toolkit.tracking import Tracker, open_tracker, tracker_names
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
+from toolkit.training.layer_rates import require_layers
 
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"
@@ -192,6 +193,7 @@ class TrainingSession:
                 **of_model,
             )
         require_length(dataset, "train", language_model.block_size)
+        require_layers(language_model, config)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
             status="running",
@@ -337,7 +339,7 @@ class TrainingSession:
                 tracker.close(failed=failed)
 
 
-RESUMABLE = ("max_steps", "max_time", "device")
+RESUMABLE = ("max_steps", "max_time", "early_stop", "device", "compile")
 
 
 def train(

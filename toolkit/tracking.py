@@ -20,7 +20,7 @@ from typing import Any
 
 from toolkit.errors import MissingExtraError, ToolkitError, UnknownNameError
 from toolkit.run import Run
-from toolkit.training.events import Evaluated, Event, Finished, Sampled, StepDone
+from toolkit.training.events import Evaluated, Event, Sampled, StepDone
 
 TENSORBOARD_FOLDER = "tensorboard"
 _EXTRA = "track"
@@ -48,14 +48,12 @@ class Tracker(ABC):
         """Write what an event says; most of them say nothing that is tracked."""
         if isinstance(event, Sampled):
             self.sample(event.step, event.text)
-        else:
-            values = scalars_of(event)
-            if values and not isinstance(event, Finished):
-                self.scalars(event.step, values)
+        elif isinstance(event, StepDone | Evaluated):
+            self.scalars(event.step, scalars_of(event))
 
 
-def scalars_of(event: Event) -> dict[str, float]:
-    """The numbers of an event, by the names that trackers show; empty where it has none."""
+def scalars_of(event: StepDone | Evaluated) -> dict[str, float]:
+    """The numbers of an event, by the names that trackers show."""
     if isinstance(event, StepDone):
         return {
             "train/loss": event.loss,
@@ -63,9 +61,7 @@ def scalars_of(event: Event) -> dict[str, float]:
             "train/grad_norm": event.grad_norm,
             "train/tokens_per_second": event.tokens_per_second,
         }
-    if isinstance(event, Evaluated):
-        return {"val/loss": event.val_loss, "val/bits_per_byte": event.bits_per_byte}
-    return {}
+    return {"val/loss": event.val_loss, "val/bits_per_byte": event.bits_per_byte}
 
 
 def tracker_names(track: str | Iterable[str]) -> tuple[str, ...]:

@@ -39,6 +39,16 @@ from toolkit.training.optimizers import parameter_groups
         ("sample_every", -1),
         ("checkpoint_every", -1),
         ("early_stop", -1),
+        ("layer_decay", 0.0),
+        ("layer_decay", 1.5),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", math.nan),
+        ("ema", -0.1),
+        ("ema", 1.0),
+        ("gradient_checkpointing", 1),
+        ("gradient_checkpointing", None),
+        ("tf32", "yes"),
+        ("compile", "auto"),
         ("log_every", 0),
         ("seed", -1),
         ("dtype", 16),
@@ -75,8 +85,7 @@ def test_devices_that_are_not_there_are_refused() -> None:
     cpu = torch.device("cpu")
     assert resolve_dtype("auto", cpu) == torch.float32
     assert resolve_dtype("bfloat16", cpu) == torch.bfloat16
-    with pytest.raises(UsageError, match="--dtype float16"):
-        resolve_dtype("float16", cpu)
+    assert resolve_dtype("float16", cpu) == torch.float16
 
 
 def test_matrices_decay_and_the_rest_does_not() -> None:

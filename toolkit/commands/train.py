@@ -132,11 +132,28 @@ def train(
     ] = None,
     warmup_steps: Annotated[int | None, panel_option(TRAINING, help="Of linear warm-up.")] = None,
     weight_decay: Annotated[float | None, panel_option(TRAINING, help="Of the matrices.")] = None,
+    layer_decay: Annotated[
+        float | None, panel_option(TRAINING, help="Learning rate of a layer over the next one's.")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, panel_option(TRAINING, help="Share of each target that all tokens get.")
+    ] = None,
+    ema: Annotated[
+        float | None, panel_option(TRAINING, help="Average the weights, with this decay: 0.999.")
+    ] = None,
     grad_clip: Annotated[
         float | None, panel_option(TRAINING, help="Largest gradient norm.")
     ] = None,
     grad_accumulation: Annotated[
         int | None, panel_option(TRAINING, help="Batches whose gradients make one step.")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool | None,
+        panel_option(
+            TRAINING,
+            "--gradient-checkpointing",
+            help="Compute activations twice: less memory, more time.",
+        ),
     ] = None,
     eval_every: Annotated[
         int | None, panel_option(TRAINING, help="Steps between evaluations.")
@@ -148,7 +165,12 @@ def train(
         int | None, panel_option(TRAINING, help="Steps between checkpoints.")
     ] = None,
     early_stop: Annotated[
-        int | None, panel_option(TRAINING, help="Stop after N evaluations without a better loss.")
+        int | None,
+        panel_option(
+            TRAINING,
+            help="Stop after N evaluations without a better loss (0: never); default 10, "
+            "once it overfits.",
+        ),
     ] = None,
     held_out: Annotated[float, panel_option(PARTS, help="Share of the text to validate on.")] = 0.1,
     seed: Annotated[int | None, panel_option(TRAINING, help="Same seed, same result.")] = None,
@@ -156,6 +178,13 @@ def train(
     dtype: Annotated[
         str | None,
         panel_option(TRAINING, metavar="auto|float32|bfloat16|float16", help="Of the computation."),
+    ] = None,
+    tf32: Annotated[
+        bool | None,
+        panel_option(TRAINING, help="Of float32 on cuda: faster products. Default: on."),
+    ] = None,
+    compile: Annotated[
+        bool | None, panel_option(TRAINING, help="torch.compile. Default: where it pays.")
     ] = None,
     max_memory: MaxMemory = None,
     option: TokenizerOption = None,

@@ -69,7 +69,7 @@ def _trace(source: Source) -> Any:
     model = source.model
     batch = torch.export.Dim("batch", min=1)
     time = torch.export.Dim("time", min=1, max=model.block_size) if model.block_size > 1 else None
-    with _expected_warnings():
+    with _expected_warnings(), torch.no_grad():
         return torch.onnx.export(
             Logits(model).eval(),
             (example_ids(model, 2, 5),),

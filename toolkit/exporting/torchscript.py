@@ -33,7 +33,7 @@ def write(source: Source, path: Path, dtype: str) -> Checked:
         UsageError: the model takes one length alone when it is traced.
     """
     model = source.model
-    with _expected_warnings(), replace_file(path) as temporary:
+    with _expected_warnings(), torch.no_grad(), replace_file(path) as temporary:
         # What torch would compare the trace with is the input it was made of; other shapes are
         # compared below.
         example = (example_ids(model, 2, 5),)

@@ -7,12 +7,13 @@ in the same way: checking what it is given, and the loss.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.jit import is_tracing  # type: ignore[attr-defined]  # torch does not list it
+from torch.utils.checkpoint import checkpoint
 
 from toolkit.errors import UsageError
 from toolkit.models.config import ModelConfig
@@ -39,6 +40,8 @@ class LanguageModel(nn.Module, ABC):
     Attributes:
         name: the registry name ("bigram", "gpt", …).
         config: the frozen dataclass that it was built from.
+        gradient_checkpointing: of a model with `blocks`: keep only what goes into each block, and
+            compute the rest again in the backward pass. The same numbers, with less memory.
 
     A subclass takes `(config, generator=None, *, init=True)`: it draws its weights on the CPU
     from `generator` (None: a new one with seed 0, so that equal configs give equal models), or
@@ -47,6 +50,7 @@ class LanguageModel(nn.Module, ABC):
 
     name: ClassVar[str]
     config: ModelConfig
+    gradient_checkpointing: bool = False
 
     @abstractmethod
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput:
@@ -81,6 +85,15 @@ class LanguageModel(nn.Module, ABC):
     def flops_per_token(self) -> int:
         """Floating-point operations of forward and backward for one token at full context
         (Kaplan et al. 2020 for the matrices, plus attention as in PaLM's appendix B)."""
+
+    def through(self, block: nn.Module, *inputs: Any) -> Tensor:
+        """`block(*inputs)`, as `gradient_checkpointing` says (Chen et al. 2016,
+        arXiv:1604.06174). Dropout draws the same numbers both times."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            y: Tensor = checkpoint(block, *inputs, use_reentrant=False)
+        else:
+            y = block(*inputs)
+        return y
 
     def check_inputs(self, ids: Tensor, targets: Tensor | None) -> None:
         """Raise UsageError where `forward` could not work, or would work on something else."""

@@ -133,7 +133,7 @@ class GPTModel(LanguageModel):
         x = self.dropout(x)
         mask = self._mask(ids)
         for block in self.blocks:
-            x = block(x, self.rotary, mask)  # (B, T, C)
+            x = self.through(block, x, self.rotary, mask)  # (B, T, C)
         if self.norm is not None:
             x = self.norm(x)
         head = self.tok_emb if self.head is None else self.head

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from toolkit.training.devices import resolve_device as resolve_device
     from toolkit.training.evaluation import validation_loss as validation_loss
     from toolkit.training.events import CheckpointSaved as CheckpointSaved
+    from toolkit.training.events import Compiled as Compiled
     from toolkit.training.events import EarlyStopped as EarlyStopped
     from toolkit.training.events import Evaluated as Evaluated
     from toolkit.training.events import Event as Event
     from toolkit.training.events import Finished as Finished
     from toolkit.training.events import Interrupted as Interrupted
+    from toolkit.training.events import Overfitting as Overfitting
     from toolkit.training.events import Sampled as Sampled
     from toolkit.training.events import StepDone as StepDone
     from toolkit.training.events import TrainResult as TrainResult
@@ -24,11 +26,13 @@ _WHERE = {
     "TrainConfig": "config",
     "resolve_device": "devices",
     "CheckpointSaved": "events",
+    "Compiled": "events",
     "EarlyStopped": "events",
     "Evaluated": "events",
     "Event": "events",
     "Finished": "events",
     "Interrupted": "events",
+    "Overfitting": "events",
     "Sampled": "events",
     "StepDone": "events",
     "TrainResult": "events",

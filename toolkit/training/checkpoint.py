@@ -3,6 +3,7 @@
     checkpoint/model.safetensors       the weights, under the model's own names
     checkpoint/optimizer.safetensors   AdamW's moments, by parameter name
     checkpoint/random.safetensors      torch's random states
+    checkpoint/average.safetensors     with --ema: the averaged weights
     checkpoint/state.json              step, best loss, loader position, clock …
 
 The folder is written aside and renamed: there is always one whole checkpoint, the old or the new.
@@ -11,7 +12,7 @@ The folder is written aside and renamed: there is always one whole checkpoint, t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ FORMAT = 1
 CHECKPOINT_FOLDER = "checkpoint"
 STATE_FILE = "state.json"
 _TENSOR_FILES = ("model", "optimizer", "random")
+_AVERAGE_FILE = "average"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Checkpoint:
     Attributes:
         model, optimizer, random: tensors by name.
         state: everything else, as JSON values.
+        average: tensors by name, too; empty without one.
     """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     random: dict[str, Tensor]
     state: dict[str, Any]
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -51,7 +55,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ToolkitError: it could not be written; the old one is still there.
     """
     with replace_folder(folder) as new:
-        for name in _TENSOR_FILES:
+        names = (*_TENSOR_FILES, _AVERAGE_FILE) if checkpoint.average else _TENSOR_FILES
+        for name in names:
             tensors = {k: t.detach().cpu().contiguous() for k, t in vars(checkpoint)[name].items()}
             # Whole in memory first: a full disk then fails as an OSError, not inside Rust.
             (new / f"{name}.safetensors").write_bytes(safetensors.torch.save(tensors))
@@ -74,17 +79,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 f"The checkpoint {folder} has format {version}, written by a newer toolkit; this "
                 f"one reads up to {FORMAT}. Upgrade toolkit to resume."
             )
-        tensors = [
-            safetensors.torch.load((folder / f"{name}.safetensors").read_bytes())
-            for name in _TENSOR_FILES
-        ]
+        tensors = {name: _read(folder, name) for name in _TENSOR_FILES}
+        if (folder / f"{_AVERAGE_FILE}.safetensors").exists():
+            tensors[_AVERAGE_FILE] = _read(folder, _AVERAGE_FILE)
     except FileNotFoundError as error:
         name = Path(str(error.filename)).name
         raise RunError(f"No whole checkpoint in {folder}: {name} is missing.") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise RunError(f"The checkpoint {folder} is damaged: {error}.") from error
-    model, optimizer, random = tensors
-    return Checkpoint(model, optimizer, random, state)
+    return Checkpoint(**tensors, state=state)
+
+
+def _read(folder: Path, name: str) -> dict[str, Tensor]:
+    return safetensors.torch.load((folder / f"{name}.safetensors").read_bytes())
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

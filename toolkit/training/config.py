@@ -14,6 +14,13 @@ OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "wsd")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "a name"),
+    "bool": ((bool,), "true or false"),
+}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -34,16 +41,30 @@ class TrainConfig:
         warmup_steps: steps of linear warm-up.
         weight_decay: of matrices; norms, biases and embeddings have none.
         beta1, beta2: AdamW's.
+        layer_decay: how much smaller the learning rate is from a layer to the one before it
+            (`layer_rates.py`); 1: the same for all.
+        label_smoothing: the share of each target that is spread over the vocabulary
+            (`losses.py`), in training alone; 0: none.
+        ema: decay of the moving average of the weights (`ema.py`), which is then what is
+            evaluated, saved and sampled from; 0: none.
         grad_clip: the largest norm of all gradients together; 0: no limit.
-        grad_accumulation: batches whose mean gradient makes one step.
+        grad_accumulation: batches whose mean gradient makes one step: the gradient of one batch
+            as large as all of them.
+        gradient_checkpointing: compute a block's activations again in the backward pass instead
+            of keeping them: less memory, about a third more time.
         eval_every: steps between evaluations of the whole validation part.
         sample_every: steps between samples; 0: none.
         checkpoint_every: steps between checkpoints; 0: only at the end.
-        early_stop: stop after so many evaluations without a better loss; 0: never.
+        early_stop: stop after so many evaluations without a better loss; 0: never; None: after
+            10, once overfitting was noticed (`progress.py`).
         log_every: steps between lines in metrics.jsonl.
         seed: of weights, batches and dropout.
         device: "auto" takes what there is: cuda, else mps, else cpu.
         dtype: of the computation; weights are float32. "auto": bfloat16 on cuda, else float32.
+        tf32: let matrix products of float32 on cuda round their factors to 10 bits, which is
+            several times faster; other devices have no such thing.
+        compile: make one program of each step with torch.compile, which takes seconds to minutes
+            first; None: where it pays (`compiling.py`).
     """
 
     batch_size: int = 32
@@ -59,23 +80,29 @@ class TrainConfig:
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
     grad_clip: float = 1.0
     grad_accumulation: int = 1
+    gradient_checkpointing: bool = False
     eval_every: int = 200
     sample_every: int = 0
     checkpoint_every: int = 500
-    early_stop: int = 0
+    early_stop: int | None = None
     log_every: int = 10
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    tf32: bool = True
+    compile: bool | None = None
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
             self._check_type(option.name, str(option.type))
         for field in ("batch_size", "grad_accumulation", "eval_every", "log_every"):
             self._check(field, getattr(self, field) >= 1, "must be at least 1")
-        for field in ("sample_every", "checkpoint_every", "early_stop", "warmup_steps"):
+        for field in ("sample_every", "checkpoint_every", "warmup_steps"):
             self._check(field, getattr(self, field) >= 0, "must not be negative")
         for field in ("learning_rate", "weight_decay", "grad_clip"):
             self._check(field, math.isfinite(getattr(self, field)), "must be a finite number")
@@ -86,6 +113,11 @@ class TrainConfig:
         self._check("weight_decay", self.weight_decay >= 0, "must not be negative")
         self._check("grad_clip", self.grad_clip >= 0, "must not be negative")
         self._check("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "must be from 0 to 1")
+        self._check("layer_decay", 0 < self.layer_decay <= 1, "must be above 0 and at most 1")
+        for field in ("label_smoothing", "ema"):
+            self._check(field, 0 <= getattr(self, field) < 1, "must be at least 0 and below 1")
+        if self.early_stop is not None:
+            self._check("early_stop", self.early_stop >= 0, "must not be negative")
         self._check("seed", 0 <= self.seed < 2**63, "must be at least 0 and below 2^63")
         for field in ("beta1", "beta2"):
             self._check(field, 0 <= getattr(self, field) < 1, "must be at least 0 and below 1")
@@ -109,9 +141,9 @@ class TrainConfig:
         if value is None and "None" in annotation:
             return
         kind = annotation.removesuffix(" | None")
-        accepted = {"int": (int,), "float": (int, float), "str": (str,)}[kind]
-        if isinstance(value, bool) or not isinstance(value, accepted):
-            wanted = {"int": "a whole number", "float": "a number", "str": "a name"}[kind]
+        accepted, wanted = _KINDS[kind]
+        # Python's True is a whole number, too.
+        if not isinstance(value, accepted) or isinstance(value, bool) != (kind == "bool"):
             raise UsageError(f"{flag(field)} {value!r} must be {wanted}")
 
     def _check(self, field: str, good: bool, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -41,14 +42,12 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a name; "auto" is bfloat16 on cuda and float32 elsewhere.
 
     Raises:
-        UsageError: an unknown name, or a dtype that the device cannot compute in.
+        UsageError: an unknown name.
     """
     if name not in DTYPES:
         raise UnknownNameError("dtype", name, DTYPES)
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name == "float16" and device.type == "cpu":
-        raise UsageError("--dtype float16 needs a GPU; on the cpu use float32 or bfloat16.")
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
@@ -58,3 +57,25 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+@contextlib.contextmanager
+def tf32(device: torch.device, dtype: torch.dtype, on: bool) -> Iterator[None]:
+    """A context in which cuda's products of float32 round their factors to 10 bits (TF32).
+
+    Only there: on another device or in another dtype nothing is touched, and afterwards torch's
+    global setting is what it was.
+    """
+    if not on or device.type != "cuda" or dtype != torch.float32:
+        yield
+        return
+    settings = torch.backends.cuda.matmul
+    # torch 2.9 renamed it, and refuses to be asked by the old name once the new one was set.
+    renamed = hasattr(settings, "fp32_precision")
+    name = "fp32_precision" if renamed else "allow_tf32"
+    before = getattr(settings, name)
+    setattr(settings, name, "tf32" if renamed else True)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)

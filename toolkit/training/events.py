@@ -19,6 +19,7 @@ class TrainResult:
         elapsed: seconds of training, over all parts of a resumed run.
         interrupted: stopped from outside; it can be resumed.
         early_stopped: stopped because the validation loss no longer fell.
+        overfitting: after the best loss the validation loss rose while the training loss fell.
     """
 
     steps: int
@@ -30,11 +31,24 @@ class TrainResult:
     elapsed: float
     interrupted: bool = False
     early_stopped: bool = False
+    overfitting: bool = False
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The training step was compiled, or, where `problem` says why, it was not."""
+
+    seconds: float
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step that was logged (every `log_every` steps). `eta` is in seconds."""
+    """A step that was logged (every `log_every` steps). `eta` is in seconds.
+
+    `loss` is the plain cross-entropy, with label smoothing too. `grad_norm` is infinite where
+    float16 overflowed and the step was left out.
+    """
 
     step: int
     max_steps: int | None
@@ -76,6 +90,22 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True)
+class Overfitting:
+    """The validation loss has risen above its best, and the training loss went on falling.
+
+    `stops_after` is the number of evaluations without a better loss that ends this training; 0:
+    it goes on.
+    """
+
+    step: int
+    val_loss: float
+    train_loss: float
+    best_val_loss: float
+    best_step: int
+    stops_after: int
+
+
+@dataclass(frozen=True)
 class EarlyStopped:
     """The validation loss has not fallen for `patience` evaluations."""
 
@@ -97,4 +127,14 @@ class Finished:
     result: TrainResult
 
 
-Event = StepDone | Evaluated | Sampled | CheckpointSaved | EarlyStopped | Interrupted | Finished
+Event = (
+    Compiled
+    | StepDone
+    | Evaluated
+    | Overfitting
+    | Sampled
+    | CheckpointSaved
+    | EarlyStopped
+    | Interrupted
+    | Finished
+)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from toolkit.jsonable import to_jsonable
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -22,7 +24,7 @@ class MetricsFile:
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one line."""
-        line = (json.dumps(row) + "\n").encode()
+        line = (json.dumps(to_jsonable(row)) + "\n").encode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
             file.write(line)

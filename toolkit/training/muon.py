@@ -17,12 +17,14 @@ instead of many small ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from toolkit.training.layer_rates import by_scale
 
 # One polynomial for each round, found numerically to bring small singular values up fast (the
 # modded-nanogpt speedruns use these). Jordan's own are the same (3.4445, −4.775, 2.0315) each time.
@@ -84,7 +86,8 @@ class Muon:
     loads torch's compiler, which takes a second.
 
     Attributes:
-        param_groups: the matrices, then the others; `lr` of each may be set before a step.
+        param_groups: the matrices, then the others, each in one group or in one for each factor
+            of the learning rate (`lr_scale`); `lr` of each may be set before a step.
         state: tensors by name for each parameter.
     """
 
@@ -101,6 +104,7 @@ class Muon:
         weight_decay: float = 0.0,
         coefficients: Sequence[tuple[float, float, float]] = COEFFICIENTS,
         dtype: torch.dtype | None = None,
+        scale_of: Callable[[Tensor], float] = lambda parameter: 1.0,
     ) -> None:
         """
         Args:
@@ -111,42 +115,42 @@ class Muon:
             weight_decay: of the matrices, times `lr` each step.
             coefficients: see `orthogonalize`.
             dtype: of `orthogonalize`; None is bfloat16 where the device computes it fast.
+            scale_of: what the learning rate of a parameter is multiplied with.
         """
-        self._matrices = list(matrices)
+        self._rows: dict[Tensor, tuple[int, ...]] = {m.parameter: m.rows for m in matrices}
         self._momentum = momentum
         self._betas = betas
         self._eps = eps
         self._coefficients = coefficients
         self._dtype = dtype
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        self.param_groups: list[dict[str, Any]] = [
-            {
-                "params": [matrix.parameter for matrix in self._matrices],
-                "lr": lr,
-                "lr_scale": 1.0,
-                "weight_decay": weight_decay,
-            },
-            {
-                "params": list(others),
-                "lr": lr_of_others,
-                "lr_scale": lr_of_others / lr,
-                "weight_decay": 0.0,
-            },
-        ]
-        for parameter in self.param_groups[0]["params"]:
-            self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
-        for parameter in self.param_groups[1]["params"]:
-            self.state[parameter] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self.param_groups: list[dict[str, Any]] = []
+        for scale, parameters in by_scale((m.parameter for m in matrices), scale_of).items():
+            group = {"params": parameters, "lr_scale": scale, "weight_decay": weight_decay}
+            self.param_groups.append({**group, "lr": lr * scale})
+            for parameter in parameters:
+                self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
+        for scale, parameters in by_scale(others, scale_of).items():
+            group = {"params": parameters, "lr_scale": lr_of_others / lr * scale}
+            self.param_groups.append({**group, "lr": lr_of_others * scale, "weight_decay": 0.0})
+            for parameter in parameters:
+                self.state[parameter] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
 
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        self._step_matrices(self.param_groups[0])
-        self._step_others(self.param_groups[1])
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if parameters[0] in self._rows:
+                self._step_matrices(parameters, group)
+            else:
+                self._step_others(parameters, group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or set them to zero."""
@@ -157,11 +161,7 @@ class Muon:
                 elif parameter.grad is not None:
                     parameter.grad.zero_()
 
-    def _step_matrices(self, group: dict[str, Any]) -> None:
-        active = [matrix for matrix in self._matrices if matrix.parameter.grad is not None]
-        if not active:
-            return
-        parameters: list[Tensor] = [matrix.parameter for matrix in active]
+    def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = _gradients(parameters)
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
@@ -169,8 +169,8 @@ class Muon:
 
         # All pieces of one shape at once, written back to where they came from.
         pieces: dict[tuple[int, int], list[Tensor]] = {}
-        for matrix, update in zip(active, updates, strict=True):
-            for piece in torch.split(update, list(matrix.rows)):
+        for parameter, update in zip(parameters, updates, strict=True):
+            for piece in torch.split(update, list(self._rows[parameter])):
                 pieces.setdefault((piece.size(0), piece.size(1)), []).append(piece)
         for (rows, columns), same in pieces.items():
             dtype = self._dtype or fast_dtype(same[0].device)
@@ -182,10 +182,7 @@ class Muon:
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
         torch._foreach_add_(parameters, updates, alpha=-lr)
 
-    def _step_others(self, group: dict[str, Any]) -> None:
-        parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
-        if not parameters:
-            return
+    def _step_others(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = _gradients(parameters)
         states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = self._betas

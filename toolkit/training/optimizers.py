@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from toolkit.training.config import TrainConfig
+from toolkit.training.layer_rates import by_scale, layer_scales
 from toolkit.training.muon import Matrix, Muon
 
 
@@ -24,11 +25,14 @@ class Optimizer(Protocol):
     def zero_grad(self, set_to_none: bool = True) -> None: ...
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
     """Matrices decay; embeddings, norms and biases do not.
 
     Decay is there to keep a linear layer's weights from growing without need; an embedding's row
-    is a single vector, and most rows get no gradient in most steps.
+    is a single vector, and most rows get no gradient in most steps. Each of the two is one group,
+    or with a `layer_decay` one for each factor of the learning rate, its `lr_scale`.
     """
     embeddings = _embeddings(model)
     decay: list[nn.Parameter] = []
@@ -36,9 +40,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     for parameter in model.parameters():
         matrix = parameter.dim() >= 2 and id(parameter) not in embeddings
         (decay if matrix else rest).append(parameter)
+    scale_of = layer_scales(model, layer_decay)
     return [
-        {"params": decay, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
+        {"params": same, "weight_decay": share, "lr_scale": scale}
+        for parameters, share in ((decay, weight_decay), (rest, 0.0))
+        for scale, same in by_scale(parameters, scale_of).items()
     ]
 
 
@@ -92,8 +98,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
             momentum=config.momentum,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
+            scale_of=layer_scales(model, config.layer_decay),
         )
-    groups = [group for group in parameter_groups(model, config.weight_decay) if group["params"]]
+    groups = parameter_groups(model, config.weight_decay, config.layer_decay)
+    for group in groups:
+        group["lr"] = config.learning_rate * group["lr_scale"]
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 
 from toolkit.data import BatchLoader, TokenDataset, bits_per_byte
 from toolkit.errors import RunError, TrainingError, UsageError
-from toolkit.models import LanguageModel
+from toolkit.models import LanguageModel, LMOutput
 from toolkit.training.checkpoint import (
     CHECKPOINT_FOLDER,
     Checkpoint,
@@ -29,11 +29,14 @@ from toolkit.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from toolkit.training.compiling import compile_model, compiling_pays
 from toolkit.training.config import TrainConfig
-from toolkit.training.devices import autocast, resolve_device, resolve_dtype
+from toolkit.training.devices import autocast, resolve_device, resolve_dtype, tf32
+from toolkit.training.ema import AveragedWeights
 from toolkit.training.evaluation import validation_loss
 from toolkit.training.events import (
     CheckpointSaved,
+    Compiled,
     EarlyStopped,
     Evaluated,
     Event,
@@ -44,26 +47,13 @@ from toolkit.training.events import (
     TrainResult,
 )
 from toolkit.training.interrupts import StopOnSignal
+from toolkit.training.layer_rates import require_layers
+from toolkit.training.losses import share_of_loss, target_shares, training_losses
 from toolkit.training.metrics import MetricsFile
 from toolkit.training.optimizers import make_optimizer
+from toolkit.training.progress import Progress
 from toolkit.training.randomness import OwnRandom
 from toolkit.training.schedules import decay_share, learning_rate
-
-
-@dataclass
-class Progress:
-    """Where training is; all of it goes into a checkpoint."""
-
-    step: int = 0
-    elapsed: float = 0.0
-    evaluated_at: int = -1
-    sampled_at: int = -1
-    best_val_loss: float | None = None
-    best_step: int | None = None
-    evaluations_without_better: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    last_train_loss: float | None = None
 
 
 class Trainer:
@@ -89,18 +79,21 @@ class Trainer:
                 training without validation.
 
         Raises:
-            UsageError: too little text for a window, or a device that is not there.
+            UsageError: too little text for a window, a device that is not there, or an option for
+                layers and a model without.
         """
         if dataset.vocab_size > model.config.vocab_size:
             raise UsageError(
                 f"The dataset has {dataset.vocab_size} tokens, the model knows "
                 f"{model.config.vocab_size}: they do not belong together."
             )
+        require_layers(model, config)
         self.config = config
         self.dataset = dataset
         self.device = resolve_device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         self.model = model.to(self.device)
+        model.gradient_checkpointing = config.gradient_checkpointing
         self.optimizer = make_optimizer(model, config)
         self.loader = BatchLoader(
             dataset,
@@ -114,7 +107,10 @@ class Trainer:
         self._sample = sample
         self._save_best = save_best
         self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self._random = OwnRandom(config.seed)
+        self._random = OwnRandom(config.seed, self.device)
+        self.average = AveragedWeights(model, config.ema) if config.ema else None
+        # What training calls; evaluation and samples call the model itself.
+        self._forward: Callable[..., LMOutput] = model
         self._metrics = MetricsFile(self._folder) if self._folder is not None else None
 
     @property
@@ -136,11 +132,16 @@ class Trainer:
     def _loop(self, signals: StopOnSignal) -> Iterator[Event]:
         config, progress = self.config, self.progress
         started = time.monotonic() - progress.elapsed
-        speed = _Speed(progress)
         early_stopped = False
         if self._metrics is not None:
             self._metrics.drop_later()
         self.model.train()
+        wanted = config.compile
+        if wanted is None:
+            wanted = compiling_pays(config, self.device)
+        if wanted and not self._is_over(started):
+            yield self._compile()
+        speed = _Speed(progress)
         while True:
             # First what belongs after the step that was done last, also by an interrupted run.
             # Asked once: time may run out below, and the last step must not miss its evaluation.
@@ -155,7 +156,8 @@ class Trainer:
             if progress.step % config.log_every == 0 or progress.step == 1:
                 yield self._log(loss, grad_norm, lr, speed.tokens_per_second(self._tokens()))
         if not signals.stopped and progress.best_step is None and self._save_best is not None:
-            self._save_best(self.model)
+            with self._averaged():
+                self._save_best(self.model)
         if self._folder is not None:
             yield self._checkpoint()
         if signals.stopped:
@@ -171,15 +173,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         total = torch.zeros((), device=self.device)
-        with self._random.lent():
-            for _ in range(config.grad_accumulation):
-                x, y = self.loader.next_batch()
+        batches = [self.loader.next_batch() for _ in range(config.grad_accumulation)]
+        shares = target_shares([y for _, y in batches])
+        with self._random.lent(), self._tf32():
+            for (x, y), share in zip(batches, shares.unbind(), strict=True):
                 with autocast(self.device, self.dtype):
-                    loss = self.model(x, y).loss
-                assert loss is not None
-                loss = loss / config.grad_accumulation
+                    loss, plain = training_losses(self._forward, x, y, config.label_smoothing)
+                loss = share_of_loss(loss, share)
                 self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
-                total += loss.detach()
+                total += share_of_loss(plain.detach(), share)
         optimizer: Any = self.optimizer  # the scaler's type is torch's own class
         self._scaler.unscale_(optimizer)
         limit = config.grad_clip or math.inf
@@ -191,10 +193,12 @@ class Trainer:
             self._refuse(loss_value, norm_value)
         self._scaler.step(optimizer)
         self._scaler.update()
+        if overflow and self._scaler.get_scale() < 1.0:
+            self._refuse(loss_value, norm_value)  # gradients too large for float16 as they are
         self.optimizer.zero_grad(set_to_none=True)
-        progress.step += 1
-        progress.loss_sum += loss_value
-        progress.loss_count += 1
+        if self.average is not None:
+            self.average.update(progress.step)
+        progress.note_step(loss_value)
         return loss_value, norm_value, lr
 
     def _refuse(self, loss: float, norm: float) -> None:
@@ -248,55 +252,46 @@ class Trainer:
         if step == 0:
             return
         if (last or step % config.eval_every == 0) and progress.evaluated_at != step:
-            evaluated = self._evaluate(started, signals)
-            if evaluated is not None:
-                yield evaluated
+            yield from self._evaluate(started, signals)
         if signals.stopped:
             return
         due = config.sample_every > 0 and step % config.sample_every == 0
         if due and progress.sampled_at != step and self._sample is not None:
             progress.sampled_at = step
-            with self._random.lent(keep=False):
+            with self._random.lent(keep=False), self._averaged():
                 text = self._sample(self.model)
             self.model.train()
             yield Sampled(step, text)
         progress.elapsed = time.monotonic() - started
-        if config.early_stop and progress.evaluations_without_better >= config.early_stop:
-            yield EarlyStopped(step, config.early_stop)
+        patience = progress.patience(config.early_stop)
+        if patience and progress.evaluations_without_better >= patience:
+            yield EarlyStopped(step, patience)
             return
         due = config.checkpoint_every > 0 and step % config.checkpoint_every == 0
         if due and not last and self._folder is not None:
             yield self._checkpoint()
 
-    def _evaluate(self, started: float, signals: StopOnSignal) -> Evaluated | None:
-        """Measure the validation part; None where there is none, or a signal cut it short."""
+    def _evaluate(self, started: float, signals: StopOnSignal) -> Iterator[Event]:
+        """Measure the validation part, unless there is none, or a signal cuts it short."""
         if self.dataset.num_tokens("val") < 2:
-            return None
+            return
         progress = self.progress
         first = progress.best_step is None
-        if first and self._save_best is not None:
-            # Measuring takes time, and nothing can be better yet: have it safe before.
-            self._save_best(self.model)
-        loss = validation_loss(
-            self.model, self.dataset, dtype=self.dtype, stop=lambda: signals.stopped
-        )
-        if loss is None:
-            return None
-        progress.evaluated_at = progress.step
-        progress.elapsed = time.monotonic() - started
-        if not math.isfinite(loss):
-            self._refuse(loss, 0.0)
-        best = progress.best_val_loss is None or loss < progress.best_val_loss
-        if best:
-            progress.best_val_loss, progress.best_step = loss, progress.step
-            progress.evaluations_without_better = 0
-            if not first and self._save_best is not None:
+        with self._averaged(), self._tf32():
+            if first and self._save_best is not None:
+                # Measuring takes time, and nothing can be better yet: have it safe before.
                 self._save_best(self.model)
-        else:
-            progress.evaluations_without_better += 1
-        if progress.loss_count:
-            progress.last_train_loss = progress.loss_sum / progress.loss_count
-            progress.loss_sum, progress.loss_count = 0.0, 0
+            loss = validation_loss(
+                self.model, self.dataset, dtype=self.dtype, stop=lambda: signals.stopped
+            )
+            if loss is None:
+                return
+            progress.elapsed = time.monotonic() - started
+            if not math.isfinite(loss):
+                self._refuse(loss, 0.0)
+            best = progress.note_evaluation(loss)
+            if best and not first and self._save_best is not None:
+                self._save_best(self.model)
         event = Evaluated(
             progress.step,
             progress.last_train_loss,
@@ -315,7 +310,10 @@ class Trainer:
                 "elapsed": round(event.elapsed, 3),
             }
         )
-        return event
+        yield event
+        overfitting = progress.notice_overfitting(loss, self.config.early_stop)
+        if overfitting is not None:
+            yield overfitting
 
     def _bits_per_byte(self, loss: float) -> float:
         dataset = self.dataset
@@ -357,20 +355,45 @@ class Trainer:
     def _result(self, *, interrupted: bool, early_stopped: bool) -> TrainResult:
         progress = self.progress
         best = progress.best_val_loss
-        loss = progress.last_train_loss
-        if progress.loss_count:
-            loss = progress.loss_sum / progress.loss_count
         return TrainResult(
             progress.step,
             best,
             progress.best_step,
             None if best is None else self._bits_per_byte(best),
-            loss,
+            progress.train_loss,
             self._tokens(),
             progress.elapsed,
             interrupted,
             early_stopped,
+            overfitting=progress.overfitting_from is not None,
         )
+
+    # -- how it computes ----------------------------------------------------------------------
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """A context in which the model is the one to look at: with --ema the averaged one."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def _tf32(self) -> AbstractContextManager[None]:
+        return tf32(self.device, self.dtype, self.config.tf32)
+
+    def _compile(self) -> Compiled:
+        """Compile the training step; where it fails, training goes on without.
+
+        Raises:
+            TrainingError: it was asked for, and it fails.
+        """
+        shape = (self.config.batch_size, self.model.block_size)
+        with self._random.lent(keep=False), self._tf32(), autocast(self.device, self.dtype):
+            found = compile_model(self.model, shape, with_targets=not self.config.label_smoothing)
+        if found.problem is None:
+            self._forward = found.forward
+        elif self.config.compile:
+            raise TrainingError(
+                f"--compile: torch.compile does not work here: {found.problem}. "
+                "Train without it: --no-compile."
+            )
+        return Compiled(found.seconds, found.problem)
 
     # -- checkpoints and randomness -----------------------------------------------------------
 
@@ -391,6 +414,7 @@ class Trainer:
                 optimizer_tensors(self.model, self.optimizer),
                 self._random.state,
                 state,
+                average={} if self.average is None else self.average.state_dict(),
             ),
         )
         return CheckpointSaved(self.progress.step, folder)
@@ -416,7 +440,10 @@ class Trainer:
                 f"The checkpoint in {self._folder} does not fit this model: {reason}"
             ) from error
         restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
-        self._random.state = checkpoint.random
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint.average)
+        # A device that the checkpoint does not know begins with its state of the seed.
+        self._random.state = {**self._random.state, **checkpoint.random}
 
 
 class _Speed:
