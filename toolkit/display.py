@@ -39,8 +39,12 @@ from toolkit.training import (
 _SAMPLE_LINES = 8
 
 
-def training_display(*, as_json: bool, quiet: bool, verbose: bool) -> TrainingDisplay:
-    """The display that suits where the output goes."""
+def training_display(
+    *, as_json: bool, quiet: bool, verbose: bool, silent: bool = False
+) -> TrainingDisplay:
+    """The display that suits where the output goes; a silent one shows nothing at all."""
+    if silent:
+        return SilentDisplay()
     if as_json:
         return JsonDisplay()
     if quiet:
@@ -145,6 +149,13 @@ class QuietDisplay(PlainDisplay):
 
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
         print(session.run.folder)
+
+
+class SilentDisplay(QuietDisplay):
+    """Nothing: for a process beside the one that talks."""
+
+    def summary(self, session: TrainingSession, result: TrainResult) -> None:
+        pass
 
 
 class JsonDisplay(TrainingDisplay):

@@ -34,8 +34,13 @@ class BatchLoader:
         seed: int,
         split: str = "train",
         device: str | torch.device = "cpu",
+        rows: slice = slice(None),
     ) -> None:
         """
+        Args:
+            rows: which rows of each batch to read; where several processes share a batch, each
+                draws all of its windows and reads those of its own.
+
         Raises:
             UsageError: the split is shorter than a window.
         """
@@ -47,14 +52,16 @@ class BatchLoader:
         self._batch_size = batch_size
         self._offsets = np.arange(block_size + 1)
         self._device = torch.device(device)
+        self._rows = rows
         self._generator = np.random.Generator(np.random.PCG64(seed))
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        """The next x and y: int64 (B, T) on the device.
+        """The next x and y: int64 (B, T) on the device, B the number of `rows`.
 
         On CUDA the copy runs beside the computation, from pinned memory.
         """
         windows = self._generator.integers(self._first_window[-1], size=self._batch_size)
+        windows = windows[self._rows]
         ids = torch.from_numpy(self._gather(windows))  # (B, T + 1)
         if self._device.type == "cuda":
             ids = ids.pin_memory().to(self._device, non_blocking=True)
@@ -91,11 +98,15 @@ def evaluation_batches(
     block_size: int,
     split: str = "val",
     device: str | torch.device = "cpu",
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A split from its beginning to its end: every token but the first is a target exactly once.
 
     Windows follow each other without overlap, B at a time; in the last batch, what is left over
     is filled up with targets that do not count. Yields x and y: int64 (B, T).
+
+    `part` (i, n) is every n-th batch from batch i on. All n parts have as many batches: where they
+    do not come out even, some end with a batch without targets.
 
     Raises:
         UsageError: the split has fewer than two tokens.
@@ -107,10 +118,13 @@ def evaluation_batches(
         )
     ids = dataset.tokens(split)
     stride = batch_size * block_size
-    for begin in range(0, len(ids) - 1, stride):
+    first, step = part
+    num_batches = -(-(len(ids) - 1) // stride)
+    for number in range(first, -(-num_batches // step) * step, step):
+        begin = number * stride
         piece = np.asarray(ids[begin : begin + stride + 1], dtype=np.int64)
-        num_targets = len(piece) - 1
-        rows = -(-num_targets // block_size)
+        num_targets = max(len(piece) - 1, 0)
+        rows = max(-(-num_targets // block_size), 1)
         x = np.zeros(rows * block_size, np.int64)
         y = np.full(rows * block_size, IGNORED, np.int64)
         x[:num_targets] = piece[:-1]

@@ -12,6 +12,7 @@ from toolkit.models.config import flag
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "wsd")
+PARALLEL = ("auto", "ddp", "fsdp")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -20,7 +21,7 @@ class TrainConfig:
     """Options of training; the model's own are in its configuration.
 
     Attributes:
-        batch_size: sequences in a batch.
+        batch_size: sequences in a batch, over all processes.
         max_steps: optimizer steps; None with `max_time`: as many as fit.
         max_time: seconds of training; None: no limit. The schedule follows whichever of the two
             limits is nearer, so the learning rate reaches its end in time.
@@ -44,6 +45,8 @@ class TrainConfig:
         seed: of weights, batches and dropout.
         device: "auto" takes what there is: cuda, else mps, else cpu.
         dtype: of the computation; weights are float32. "auto": bfloat16 on cuda, else float32.
+        parallel: how torchrun's processes share the work (`distributed.py`): "ddp" or "fsdp";
+            "auto" is "ddp" under torchrun, and one process alone otherwise.
     """
 
     batch_size: int = 32
@@ -69,6 +72,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    parallel: str = "auto"
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -103,6 +107,8 @@ class TrainConfig:
             raise UnknownNameError("device", self.device, DEVICES)
         if self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
+        if self.parallel not in PARALLEL:
+            raise UnknownNameError("parallel mode", self.parallel, PARALLEL)
 
     def _check_type(self, field: str, annotation: str) -> None:
         value = getattr(self, field)
