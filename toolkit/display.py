@@ -292,7 +292,7 @@ def _share_done(step: StepDone) -> float:
 
 def _first_word(session: TrainingSession) -> str:
     """A prompt for the command that the summary shows: the held-out text's own first words."""
-    ids = session.trainer.dataset.tokens("val")[:200].tolist()
+    ids = session.trainer.dataset.read("val", 0, 200).tolist()
     lines = session.tokenizer.decode(ids).splitlines()
     speakers = [line for line in lines[1:] if line.endswith(":") and len(line) < 30]
     words = " ".join(lines).split()
