@@ -75,8 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     from toolkit import console
+    from toolkit.training.distributed import is_main
 
-    console.print_warning(str(message))
+    if is_main():
+        console.print_warning(str(message))
 
 
 def _run(arguments: list[str]) -> int:
@@ -87,12 +89,15 @@ def _run(arguments: list[str]) -> int:
 
 def _explain(error: Exception) -> int:
     from toolkit import console
+    from toolkit.training.distributed import first_to_fail
 
     if isinstance(error, BrokenPipeError):
         # The reader went away (`toolkit … | head`): nobody is left to tell.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         sys.stdout = None
         return 1
+    if not first_to_fail():
+        return error.exit_code if isinstance(error, ToolkitError) else 1
     if isinstance(error, ToolkitError):
         console.print_error(str(error))
         return error.exit_code

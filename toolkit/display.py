@@ -41,8 +41,12 @@ from toolkit.training import (
 _SAMPLE_LINES = 8
 
 
-def training_display(*, as_json: bool, quiet: bool, verbose: bool) -> TrainingDisplay:
-    """The display that suits where the output goes."""
+def training_display(
+    *, as_json: bool, quiet: bool, verbose: bool, silent: bool = False
+) -> TrainingDisplay:
+    """The display that suits where the output goes; a silent one shows nothing at all."""
+    if silent:
+        return SilentDisplay()
     if as_json:
         return JsonDisplay()
     if quiet:
@@ -152,6 +156,13 @@ class QuietDisplay(PlainDisplay):
 
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
         print(session.run.folder)
+
+
+class SilentDisplay(QuietDisplay):
+    """Nothing: for a process beside the one that talks."""
+
+    def summary(self, session: TrainingSession, result: TrainResult) -> None:
+        pass
 
 
 class JsonDisplay(TrainingDisplay):
@@ -307,7 +318,7 @@ def _share_done(step: StepDone) -> float:
 
 def _first_word(session: TrainingSession) -> str:
     """A prompt for the command that the summary shows: the held-out text's own first words."""
-    ids = session.trainer.dataset.tokens("val")[:200].tolist()
+    ids = session.trainer.dataset.read("val", 0, 200).tolist()
     lines = session.tokenizer.decode(ids).splitlines()
     speakers = [line for line in lines[1:] if line.endswith(":") and len(line) < 30]
     words = " ".join(lines).split()

@@ -49,8 +49,9 @@ from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 from toolkit.tokenizers.special import END_OF_TEXT
 from toolkit.tracking import Tracker, open_tracker, tracker_names
-from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer, resolve_device
+from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
+from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
 
 DEFAULT_TOKENIZER = "bpe"
@@ -71,13 +72,17 @@ class TrainingSession:
 
     `TrainingSession.start(...)` or `.resume(...)`, then iterate over `events()`; afterwards
     `run` is the finished (or interrupted) run.
+
+    Of several processes (`toolkit.training.distributed`) the first one makes what is needed and
+    writes the run folder; the others open what it made.
     """
 
-    def __init__(self, run: Run, tokenizer: Tokenizer, trainer: Trainer) -> None:
+    def __init__(self, run: Run, tokenizer: Tokenizer, trainer: Trainer, world: World) -> None:
         self.run = run
         self.tokenizer = tokenizer
         self.trainer = trainer
         self.trackers: list[Tracker] = []
+        self._world = world
 
     @property
     def model(self) -> LanguageModel:
@@ -103,6 +108,7 @@ class TrainingSession:
         tokenizer_options: Mapping[str, Any] | None = None,
         on_stage: Callable[[Stage], None] | None = None,
         on_progress: Callable[[str, int, int | None], None] | None = None,
+        world: World | None = None,
         **options: Any,
     ) -> TrainingSession:
         """Load or train what is needed and make the run folder.
@@ -114,12 +120,15 @@ class TrainingSession:
         unless given the tokenizer, are those that are there (`toolkit.fine_tuning`).
         `tokenizer_spec` is what run.json calls a tokenizer that is given as an object.
         `latest=False` leaves runs/latest as it is. `track` names trackers (`toolkit.tracking`).
+        `world` are the processes that train together, where they have met already.
 
         Raises:
             ToolkitError: whatever is wrong with any of the parts, before training starts.
         """
         began = time.monotonic() - spent
         trackers = tracker_names(track)
+        if world is None:
+            world = join_world(options.get("parallel", "auto"), options.get("device", "auto"))
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
         if speedrun is not None:
@@ -129,7 +138,7 @@ class TrainingSession:
         train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
         train_options = {k: v for k, v in options.items() if k in train_fields}
         of_model = {k: v for k, v in options.items() if k not in train_fields}
-        device = resolve_device(train_options.get("device", "auto"))
+        device = world.device(train_options.get("device", "auto"))
         initial: Initial | None = None
         if init is not None:
             initial = open_initial(
@@ -151,6 +160,9 @@ class TrainingSession:
             config = train_config(model, preset, size, train_options)
             # With any number of tokens: a wrong name or shape is refused before work begins.
             make_config(model, 1, preset=preset, size=size, **of_model)
+        world.rows(config.batch_size)  # refuses a batch that cannot be divided
+        if not world.is_main:
+            return cls._follow(world, speedrun is not None)
 
         spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
         if isinstance(corpus, str):
@@ -232,12 +244,24 @@ class TrainingSession:
         of_whom = "" if initial is None else f" of {initial.opened.name}"
         number = f"{language_model.num_params():,} parameters"
         stage(Stage("model", f"{model}, {number}{of_whom}, on {device}"))
-        session = cls._with_trainer(run, tokenizer, language_model, dataset, config)
+        world.tell(str(run.folder.absolute()))
+        session = cls._with_trainer(run, tokenizer, language_model, dataset, config, world)
         session._track(trackers, stage)
         if speedrun is not None:
             left = seconds_to_train(speedrun, time.monotonic() - began)
-            session.trainer.config = dataclasses.replace(config, max_time=left)
+            session.trainer.config = dataclasses.replace(config, max_time=world.same(left))
             run.update(training=dataclasses.asdict(session.trainer.config))
+        return session
+
+    @classmethod
+    def _follow(cls, world: World, speedrun: bool) -> TrainingSession:
+        """What the first process started, opened by another one."""
+        run = Run.open(world.tell(""))
+        config = TrainConfig(**run.info.training)
+        dataset = TokenDataset.open(run.info.corpus["tokens"])
+        session = cls._with_trainer(run, run.tokenizer, _unset_model(run), dataset, config, world)
+        if speedrun:
+            session.trainer.config = dataclasses.replace(config, max_time=world.same(0.0))
         return session
 
     @classmethod
@@ -251,7 +275,8 @@ class TrainingSession:
     ) -> TrainingSession:
         """Continue an interrupted run; `changes` may extend `max_steps` or `max_time`.
 
-        What tracked the run goes on tracking it, and `track` joins in.
+        What tracked the run goes on tracking it, and `track` joins in. It need not be continued by
+        as many processes as it had.
 
         Raises:
             RunError: no such run, no checkpoint, or its token files are gone.
@@ -270,15 +295,19 @@ class TrainingSession:
                     f"{', '.join(flag(field) for field in RESUMABLE)} can. Start a new run instead."
                 )
         trackers = tracker_names([*run.info.tracking, *tracker_names(track)])
-        config = TrainConfig(**{**run.info.training, **changes})
+        recorded = run.info.training if launched() else {**run.info.training, "parallel": "auto"}
+        config = TrainConfig(**{**recorded, **changes})
+        world = join_world(config.parallel, config.device)
+        world.rows(config.batch_size)
         tokenizer = run.tokenizer
-        dataset = _reopen_tokens(run, tokenizer)
-        # The weights come from the checkpoint: how the model starts does not matter.
-        config_class = find_model(run.info.model["name"]).config_class
-        model = build_model(config_class(**run.info.model["config"]))
-        session = cls._with_trainer(run, tokenizer, model, dataset, config)
+        if world.is_main:
+            dataset = _reopen_tokens(run, tokenizer)
+            world.tell(str(dataset.folder))
+        else:
+            dataset = TokenDataset.open(world.tell(""))
+        session = cls._with_trainer(run, tokenizer, _unset_model(run), dataset, config, world)
         session.trainer.load_checkpoint()
-        run.update(status="running", training=dataclasses.asdict(config))
+        session._update(status="running", training=dataclasses.asdict(config))
         stage(Stage("resume", f"{run.folder} at step {session.trainer.step:,}"))
         session._track(trackers, stage)
         return session
@@ -291,6 +320,7 @@ class TrainingSession:
         model: LanguageModel,
         dataset: TokenDataset,
         config: TrainConfig,
+        world: World,
     ) -> TrainingSession:
         special_ids = special_ids_of(run.info, tokenizer)
 
@@ -303,11 +333,19 @@ class TrainingSession:
             return generator.generate("", max_new_tokens=SAMPLE_TOKENS, seed=config.seed).text
 
         trainer = Trainer(
-            model, dataset, config, folder=run.folder, sample=sample, save_best=save_best
+            model,
+            dataset,
+            config,
+            folder=run.folder,
+            sample=sample,
+            save_best=save_best,
+            world=world,
         )
-        return cls(run, tokenizer, trainer)
+        return cls(run, tokenizer, trainer, world)
 
     def _track(self, names: Sequence[str], stage: Callable[[Stage], None]) -> None:
+        if not self._world.is_main:
+            return
         for name in names:
             self.trackers.append(open_tracker(name, self.run, self.trainer.step))
             stage(Stage("tracking", self.trackers[-1].note))
@@ -328,18 +366,24 @@ class TrainingSession:
                         file.write(f"--- step {event.step}\n{event.text}\n\n")
                 elif isinstance(event, Finished):
                     status = "interrupted" if event.result.interrupted else "finished"
-                    self.run.update(status=status, result=dataclasses.asdict(event.result))
+                    self._update(status=status, result=dataclasses.asdict(event.result))
                 yield event
             failed = False
         except ToolkitError as error:
-            self.run.update(status="failed", result={**self.run.info.result, "error": str(error)})
+            self._update(status="failed", result={**self.run.info.result, "error": str(error)})
             raise
         finally:
             for tracker in self.trackers:
                 tracker.close(failed=failed)
 
+    def _update(self, **changes: Any) -> None:
+        if self._world.is_main:
+            self.run.update(**changes)
+        else:
+            self.run.info = dataclasses.replace(self.run.info, **changes)
 
-RESUMABLE = ("max_steps", "max_time", "early_stop", "device", "compile")
+
+RESUMABLE = ("max_steps", "max_time", "early_stop", "device", "compile", "parallel")
 
 
 def train(
@@ -476,6 +520,12 @@ def _finish(
 
         write_training_curves(session.run)
     return session.run
+
+
+def _unset_model(run: Run) -> LanguageModel:
+    """The model of a run with weights that do not matter: others take their place."""
+    config_class = find_model(run.info.model["name"]).config_class
+    return build_model(config_class(**run.info.model["config"]))
 
 
 def _reopen_tokens(run: Run, tokenizer: Tokenizer) -> TokenDataset:

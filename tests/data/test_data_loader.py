@@ -1,8 +1,15 @@
 """Batches: windows that are really in the text, and every token once in an evaluation."""
 
+import hashlib
 import json
 import math
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +17,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.corpora import Corpus
+from toolkit.corpora import Corpus, load_corpus
 from toolkit.data import (
     BatchLoader,
     TokenDataset,
     bits_per_byte,
+    building,
     evaluation_batches,
     require_length,
 )
 from toolkit.errors import UsageError
+from toolkit.pipeline import make_tokenizer
 from toolkit.tokenizers import ByteTokenizer
 
 
@@ -68,6 +77,138 @@ def test_a_saved_position_goes_on_exactly_and_is_json() -> None:
     resumed = BatchLoader(counting(500), batch_size=3, block_size=5, seed=99)
     resumed.load_state_dict(state)
     assert all(torch.equal(a, resumed.next_batch()[0]) for a in expected)
+
+
+def test_parts_of_a_batch_are_the_batch() -> None:
+    options: dict[str, Any] = {"batch_size": 6, "block_size": 4, "seed": 7}
+    whole = BatchLoader(counting(500), **options)
+    parts = [BatchLoader(counting(500), **options, rows=slice(i, i + 2)) for i in (0, 2, 4)]
+    for _ in range(3):
+        x, y = whole.next_batch()
+        drawn = [part.next_batch() for part in parts]
+        assert torch.equal(torch.cat([x for x, _ in drawn]), x)
+        assert torch.equal(torch.cat([y for _, y in drawn]), y)
+
+
+STREAM = """
+import hashlib, numpy as np, torch
+from toolkit.data import BatchLoader, TokenDataset
+torch.set_num_threads(2)
+dataset = TokenDataset.from_ids(np.arange(5000) % 997, [], vocab_size=997)
+loader = BatchLoader(dataset, batch_size=5, block_size=16, seed=11)
+digest = hashlib.sha256()
+for _ in range(20):
+    for ids in loader.next_batch():
+        digest.update(ids.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_windows_of_a_seed_are_the_same_in_another_process_with_more_threads() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    # What a loop over NumPy's generator gives, written out.
+    random, digest = np.random.Generator(np.random.PCG64(11)), hashlib.sha256()
+    ids = np.arange(5000) % 997
+    for _ in range(20):
+        begins = random.integers(5000 - 16, size=5)
+        for shift in (0, 1):
+            rows = [ids[begin + shift : begin + shift + 16] for begin in begins]
+            digest.update(np.stack(rows).astype(np.int64).tobytes())
+    assert done.stdout.strip() == digest.hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["folder", "jsonl"])
+def test_windows_cross_documents_at_an_end_of_text_token(tmp_path: Path, kind: str) -> None:
+    documents = [f"Document {n} says {'yes and no ' * n}" for n in range(1, 30)]
+    if kind == "jsonl":
+        path = tmp_path / "all.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    else:
+        path = tmp_path / "texts"
+        path.mkdir()
+        for n, text in enumerate(documents):
+            (path / f"{n:02d}.txt").write_text(text)
+    corpus = load_corpus(str(path))
+    tokenizer = make_tokenizer("bpe:270", corpus, 0)
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    dataset = TokenDataset.build(corpus, tokenizer, tmp_path / "ids", held_out=0)
+    ids = dataset.tokens("train").tolist()
+    expected: list[int] = []
+    for text in documents:  # each encoded for itself, nothing before the first or after the last
+        expected += [end, *tokenizer.encode(text)] if expected else tokenizer.encode(text)
+    assert ids == expected
+    x, _ = BatchLoader(dataset, batch_size=64, block_size=32, seed=0).next_batch()
+    assert any(end in row[1:-1] for row in x.tolist())
+
+
+def test_a_corpus_of_one_document_has_no_end_of_text_token(tmp_path: Path) -> None:
+    corpus = Corpus.from_text("to be or not to be " * 20)
+    tokenizer = make_tokenizer("bpe:260", corpus, 0)
+    assert tokenizer.special_tokens == {}
+
+
+class Stream:
+    """Documents that are made when they are read: a corpus that is never whole in memory."""
+
+    def __init__(self, num_documents: int) -> None:
+        self.num_documents = num_documents
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(self.num_documents):
+            yield f"{number:09d} " * 5_000  # 50 kB
+
+
+def test_memory_does_not_grow_with_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "BATCH_CHARS", 500_000)
+    peaks = []
+    for num_documents in (80, 400):
+        corpus = Corpus("stream", Stream(num_documents))
+        tracemalloc.start()
+        dataset = TokenDataset.build(
+            corpus,
+            ByteTokenizer(),
+            tmp_path / str(num_documents),
+            held_out=0.5,
+            shard_tokens=1 << 17,
+        )
+        loader = BatchLoader(dataset, batch_size=8, block_size=64, seed=0)
+        loader.next_batch()
+        targets = sum(
+            int((y >= 0).sum())
+            for _, y in evaluation_batches(dataset, batch_size=512, block_size=64)
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert targets == num_documents * 25_000 - 1
+    # 16 MB more of text, a tenth of which would show. What grows is the list of shards.
+    assert peaks[1] - peaks[0] < 500_000
+    assert peaks[0] > 500_000  # a batch of documents at least: the measure measures
+
+
+@given(num_tokens=st.integers(2, 90), block_size=st.integers(1, 9), num_parts=st.integers(1, 4))
+def test_parts_of_an_evaluation_are_as_long_and_together_the_whole(
+    num_tokens: int, block_size: int, num_parts: int
+) -> None:
+    options = {"batch_size": 2, "block_size": block_size}
+    whole = [y for _, y in evaluation_batches(counting(1, num_tokens), **options)]
+    parts = [
+        [y for _, y in evaluation_batches(counting(1, num_tokens), **options, part=(i, num_parts))]
+        for i in range(num_parts)
+    ]
+    assert len({len(part) for part in parts}) == 1
+    in_turn = [part[turn] for turn in range(len(parts[0])) for part in parts]
+    assert all(torch.equal(a, b) for a, b in zip(in_turn, whole, strict=False))
+    assert len(in_turn) >= len(whole)
+    assert all(bool((y == -100).all()) for y in in_turn[len(whole) :])
 
 
 @given(num_tokens=st.integers(2, 60), block_size=st.integers(1, 12), batch_size=st.integers(1, 5))

@@ -322,6 +322,25 @@ def test_ids_and_splits_that_cannot_be_are_refused() -> None:
             method("test")
 
 
+def test_reading_a_piece_joins_shards(tmp_path: Path) -> None:
+    dataset = TokenDataset.build(
+        Corpus.from_text(TEXT), ByteTokenizer(), tmp_path / "t", held_out=0, shard_tokens=100
+    )
+    ids = list(TEXT.encode())
+    assert len(dataset.shards("train")) == 9
+    for start, stop in (
+        (0, 5),
+        (95, 105),
+        (0, 860),
+        (100, 200),
+        (199, 401),
+        (850, 999),
+        (900, 990),
+    ):
+        assert dataset.read("train", start, stop).tolist() == ids[start:stop], (start, stop)
+    assert dataset.read("val", 0, 10).tolist() == []
+
+
 def test_a_moved_folder_opens(tmp_path: Path) -> None:
     TokenDataset.build(Corpus.from_text(TEXT), ByteTokenizer(), tmp_path / "a")
     shutil.move(tmp_path / "a", tmp_path / "b")

@@ -186,6 +186,12 @@ def train(
     compile: Annotated[
         bool | None, panel_option(TRAINING, help="torch.compile. Default: where it pays.")
     ] = None,
+    parallel: Annotated[
+        str | None,
+        panel_option(
+            TRAINING, metavar="ddp|fsdp", help="Under torchrun: copies of the model, or shares."
+        ),
+    ] = None,
     max_memory: MaxMemory = None,
     option: TokenizerOption = None,
     unknown: Unknown = None,
@@ -201,12 +207,14 @@ def train(
     """Train a model on a text and write a run folder.
 
     Ctrl-C stops and saves; `toolkit train --resume` continues where it stopped, to the bit.
+    On several devices: torchrun --nproc-per-node N -m toolkit train …
     """
     from toolkit import console, display
     from toolkit.corpora import load_corpus
     from toolkit.pipeline import TrainingSession
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
+    from toolkit.training.distributed import is_main, join_world, launched
 
     def open_text(on_progress: console.OnProgress) -> Corpus:
         return load_corpus(
@@ -229,6 +237,8 @@ def train(
         "tokenizer_options": tokenizer_options(unknown, max_memory, option),
     }
     if find_lr:
+        if launched():
+            raise UsageError("--find-lr runs in one process: leave torchrun out.")
         _refuse_when_finding(context)
         given |= _rates_of(lr_range)
         with console.progress_bars(quiet or json) as on_progress:
@@ -242,16 +252,20 @@ def train(
         # What --max-time bounds here is all of it, not the training alone.
         budget = DEFAULT_BUDGET if max_time is None else max_time
         given.pop("max_time", None)
-    show = display.training_display(as_json=json, quiet=quiet, verbose=verbose)
+    show = display.training_display(
+        as_json=json, quiet=quiet, verbose=verbose, silent=not is_main()
+    )
     if resume:
         _refuse_when_resuming(context)
         if device != "auto":
             given["device"] = device
         session = TrainingSession.resume(out, track=track or (), on_stage=show.stage, **given)
     else:
+        # The processes of a torchrun meet before one of them reads the text for all.
+        world = join_world(parallel or "auto", device)
         with show.preparing() as on_progress:
             session = TrainingSession.start(
-                open_text(on_progress),
+                open_text(on_progress) if world.is_main else corpus,
                 tokenizer if init is None or was_given(context, "tokenizer") else None,
                 init=init,
                 out=out,
@@ -260,13 +274,14 @@ def train(
                 track=track or (),
                 on_stage=show.stage,
                 on_progress=on_progress,
+                world=world,
                 **parts,
                 **given,
             )
     show.run(session)
     if session.run.info.status == "interrupted":
         raise typer.Exit(130)
-    if not speedrun:
+    if not speedrun and is_main():
         from toolkit.run_plots import write_training_curves
 
         write_training_curves(session.run)

@@ -81,6 +81,19 @@ class TokenDataset:
         self.shards(split)
         return self._num_bytes[split]
 
+    def read(self, split: str, start: int, stop: int) -> TokenArray:
+        """The ids `start … stop - 1` of a part, as far as there are so many."""
+        pieces: list[TokenArray] = []
+        first = 0  # of the shard's ids
+        for shard in self.shards(split):
+            if first < stop and start < first + len(shard):
+                pieces.append(shard[max(start - first, 0) : stop - first])
+            first += len(shard)
+        if len(pieces) == 1:
+            return pieces[0]
+        joined: TokenArray = np.concatenate(pieces or [np.zeros(0, np.uint16)])  # type: ignore[assignment]  # one dtype in all
+        return joined
+
     def tokens(self, split: str) -> TokenArray:
         """A part as one array: the file itself where there is one shard, else a copy of all."""
         shards = self.shards(split)

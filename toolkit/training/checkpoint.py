@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import RunError
 from toolkit.files import recover_folder, replace_folder
+from toolkit.training.distributed import place
 from toolkit.training.optimizers import Optimizer
 
 FORMAT = 1
@@ -122,4 +123,6 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str,
                 f"The checkpoint's {key} of '{parameter_name}' has shape {tuple(value.shape)}; "
                 f"the model's is {tuple(parameter.shape)}."
             )
-        optimizer.state[parameter][key] = value.to(parameter.device)
+        optimizer.state[parameter][key] = (
+            value.to(parameter.device) if key == "step" else place(value, parameter)
+        )

@@ -12,6 +12,7 @@ from toolkit.models.config import flag
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "wsd")
+PARALLEL = ("auto", "ddp", "fsdp")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -27,7 +28,7 @@ class TrainConfig:
     """Options of training; the model's own are in its configuration.
 
     Attributes:
-        batch_size: sequences in a batch.
+        batch_size: sequences in a batch, over all processes.
         max_steps: optimizer steps; None with `max_time`: as many as fit.
         max_time: seconds of training; None: no limit. The schedule follows whichever of the two
             limits is nearer, so the learning rate reaches its end in time.
@@ -65,6 +66,8 @@ class TrainConfig:
             several times faster; other devices have no such thing.
         compile: make one program of each step with torch.compile, which takes seconds to minutes
             first; None: where it pays (`compiling.py`).
+        parallel: how torchrun's processes share the work (`distributed.py`): "ddp" or "fsdp";
+            "auto" is "ddp" under torchrun, and one process alone otherwise.
     """
 
     batch_size: int = 32
@@ -96,6 +99,7 @@ class TrainConfig:
     dtype: str = "auto"
     tf32: bool = True
     compile: bool | None = None
+    parallel: str = "auto"
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -135,6 +139,8 @@ class TrainConfig:
             raise UnknownNameError("device", self.device, DEVICES)
         if self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
+        if self.parallel not in PARALLEL:
+            raise UnknownNameError("parallel mode", self.parallel, PARALLEL)
 
     def _check_type(self, field: str, annotation: str) -> None:
         value = getattr(self, field)

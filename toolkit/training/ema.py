@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import RunError
+from toolkit.training.distributed import place
 
 
 class AveragedWeights:
@@ -68,4 +69,4 @@ class AveragedWeights:
                 "was written without --ema, or by another model. Start a new run instead."
             )
         for name, average in self._averages.items():
-            average.copy_(tensors[name])
+            average.copy_(place(tensors[name], average))

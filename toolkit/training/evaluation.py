@@ -9,6 +9,7 @@ import torch
 from toolkit.data import TokenDataset, evaluation_batches
 from toolkit.models import LanguageModel
 from toolkit.training.devices import autocast
+from toolkit.training.distributed import World
 
 _EVAL_TOKENS = 8192  # in a batch: enough to keep two cores busy
 
@@ -20,20 +21,25 @@ def validation_loss(
     *,
     dtype: torch.dtype = torch.float32,
     stop: Callable[[], bool] = lambda: False,
+    world: World | None = None,
 ) -> float | None:
     """The mean loss in nats over every token of the validation part but the first.
 
     The model is measured in evaluation mode, where it is, and left in training mode. None if
-    `stop` said so on the way.
+    `stop` said so on the way. The processes of a world take the batches in turn, and all get the
+    number that one alone would have got.
     """
+    world = world or World()
     model.eval()
-    total, count = 0.0, 0
     batches = evaluation_batches(
         dataset,
         batch_size=max(1, _EVAL_TOKENS // model.block_size),
         block_size=model.block_size,
         device=model.device,
+        part=(world.rank, world.size),
     )
+    sums: list[float] = []
+    counts: list[float] = []
     try:
         for x, y in batches:
             if stop():
@@ -42,8 +48,12 @@ def validation_loss(
                 loss = model(x, y).loss
             assert loss is not None
             targets = int((y >= 0).sum())
-            total += float(loss) * targets
-            count += targets
+            sums.append(float(loss) * targets if targets else 0.0)
+            counts.append(targets)
     finally:
         model.train()
-    return total / count
+        world.evaluated(model)
+    total = 0.0
+    for part in world.in_turn(sums):
+        total += part
+    return total / sum(world.in_turn(counts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,10 +13,17 @@ class StopOnSignal:
     """While it is entered, the first SIGINT or SIGTERM sets `stopped`; a second one acts as usual.
 
     Outside the main thread Python delivers no signals, and nothing is changed.
+
+    Of several processes all have to stop at the same step. Then `agree` says, from whether this
+    one was asked to, whether any was; reading `stopped` asks it. Further signals do nothing there:
+    whoever starts several processes may well send each of them two, and has other ways to end one
+    that does not stop.
     """
 
-    def __init__(self) -> None:
-        self.stopped = False
+    def __init__(self, agree: Callable[[bool], bool] | None = None) -> None:
+        self._asked = False
+        self._agreed = False
+        self._agree = agree
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
@@ -24,9 +32,18 @@ class StopOnSignal:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
+    @property
+    def stopped(self) -> bool:
+        """Whether to stop."""
+        if self._agree is None:
+            return self._asked
+        self._agreed = self._agreed or self._agree(self._asked)
+        return self._agreed
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
-        self._restore()
+        self._asked = True
+        if self._agree is None:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -9,6 +9,8 @@ is applied some times (Jordan et al. 2024, "Muon: An optimizer for hidden layers
 networks"). Embeddings, the head, norms and biases are not matrices in this sense: they get AdamW
 (Loshchilov and Hutter 2019) with a learning rate of their own.
 
+Where processes hold shares of a matrix, each puts the update together and does all of the work.
+
 Matrices that a layer keeps as one for speed (queries, keys and values; gate and up) are taken
 apart first, and all of one shape are made orthogonal together: on a CPU in some large products
 instead of many small ones.
@@ -24,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.training.distributed import place, whole_tensor
 from toolkit.training.layer_rates import by_scale
 
 # One polynomial for each round, found numerically to bring small singular values up fast (the
@@ -165,18 +168,20 @@ class Muon:
         gradients = _gradients(parameters)
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - self._momentum)
-        updates = torch._foreach_lerp(gradients, momenta, self._momentum)
+        updates = list(torch._foreach_lerp(gradients, momenta, self._momentum))
 
         # All pieces of one shape at once, written back to where they came from.
         pieces: dict[tuple[int, int], list[Tensor]] = {}
-        for parameter, update in zip(parameters, updates, strict=True):
-            for piece in torch.split(update, list(self._rows[parameter])):
+        wholes = [whole_tensor(update) for update in updates]
+        for parameter, whole in zip(parameters, wholes, strict=True):
+            for piece in torch.split(whole, list(self._rows[parameter])):
                 pieces.setdefault((piece.size(0), piece.size(1)), []).append(piece)
         for (rows, columns), same in pieces.items():
             dtype = self._dtype or fast_dtype(same[0].device)
             batch = orthogonalize(torch.stack(same), self._coefficients, dtype=dtype)
             batch *= math.sqrt(max(1.0, rows / columns))
             torch._foreach_copy_(same, list(batch.unbind()))
+        updates = [place(whole, like) for whole, like in zip(wholes, updates, strict=True)]
         lr = group["lr"]
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])

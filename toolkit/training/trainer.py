@@ -4,7 +4,7 @@ Same seed, same machine, same result; on a CPU a resumed run equals an uninterru
 bit. To that end nothing that only looks (evaluation, logging, samples) touches the random state,
 and a checkpoint holds all of the rest.
 
-Left out: more than one device.
+Several processes run the same loop side by side; what they have to agree on is in `distributed`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from toolkit.training.checkpoint import (
 )
 from toolkit.training.compiling import compile_model, compiling_pays
 from toolkit.training.config import TrainConfig
-from toolkit.training.devices import autocast, resolve_device, resolve_dtype, tf32
+from toolkit.training.devices import autocast, resolve_dtype, tf32
+from toolkit.training.distributed import World, join_world, place, whole_tensor
 from toolkit.training.ema import AveragedWeights
 from toolkit.training.evaluation import validation_loss
 from toolkit.training.events import (
@@ -71,12 +72,14 @@ class Trainer:
         folder: str | Path | None = None,
         sample: Callable[[LanguageModel], str] | None = None,
         save_best: Callable[[LanguageModel], None] | None = None,
+        world: World | None = None,
     ) -> None:
         """
         Args:
             sample: makes a text from the model, every `sample_every` steps.
             save_best: called when the validation loss is the lowest so far, and at the end of a
                 training without validation.
+            world: the processes that train together; None: as torchrun's variables say.
 
         Raises:
             UsageError: too little text for a window, a device that is not there, or an option for
@@ -90,10 +93,15 @@ class Trainer:
         require_layers(model, config)
         self.config = config
         self.dataset = dataset
-        self.device = resolve_device(config.device)
+        self._world = world or join_world(config.parallel, config.device)
+        if config.compile and self._world.size > 1:
+            raise UsageError("--compile is for one process alone: leave it or torchrun out.")
+        self.device = self._world.device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
+        rows = self._world.rows(config.batch_size)
         self.model = model.to(self.device)
         model.gradient_checkpointing = config.gradient_checkpointing
+        self._module = self._world.prepare(self.model)
         self.optimizer = make_optimizer(model, config)
         self.loader = BatchLoader(
             dataset,
@@ -101,17 +109,20 @@ class Trainer:
             block_size=model.block_size,
             seed=config.seed,
             device=self.device,
+            rows=rows,
         )
         self.progress = Progress()
         self._folder = Path(folder) if folder is not None else None
         self._sample = sample
         self._save_best = save_best
         self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self._random = OwnRandom(config.seed, self.device)
+        # Each process drops out other channels; with one process it is the seed itself.
+        self._random = OwnRandom(config.seed + self._world.rank, self.device)
         self.average = AveragedWeights(model, config.ema) if config.ema else None
         # What training calls; evaluation and samples call the model itself.
-        self._forward: Callable[..., LMOutput] = model
-        self._metrics = MetricsFile(self._folder) if self._folder is not None else None
+        self._forward: Callable[..., LMOutput] = self._module
+        writes = self._folder is not None and self._world.is_main
+        self._metrics = MetricsFile(self._folder) if self._folder and writes else None
 
     @property
     def step(self) -> int:
@@ -126,7 +137,8 @@ class Trainer:
                 from before.
             ToolkitError: a checkpoint could not be written; the one before is still there.
         """
-        with StopOnSignal() as signals:
+        agree = self._world.any if self._world.size > 1 else None
+        with StopOnSignal(agree) as signals:
             yield from self._loop(signals)
 
     def _loop(self, signals: StopOnSignal) -> Iterator[Event]:
@@ -138,7 +150,7 @@ class Trainer:
         self.model.train()
         wanted = config.compile
         if wanted is None:
-            wanted = compiling_pays(config, self.device)
+            wanted = self._world.size == 1 and compiling_pays(config, self.device)
         if wanted and not self._is_over(started):
             yield self._compile()
         speed = _Speed(progress)
@@ -152,12 +164,12 @@ class Trainer:
             if signals.stopped or early_stopped or over:
                 break
             loss, grad_norm, lr = self._train_step()
-            progress.elapsed = time.monotonic() - started
+            progress.elapsed = self._elapsed(started)
             if progress.step % config.log_every == 0 or progress.step == 1:
                 yield self._log(loss, grad_norm, lr, speed.tokens_per_second(self._tokens()))
-        if not signals.stopped and progress.best_step is None and self._save_best is not None:
+        if not signals.stopped and progress.best_step is None:
             with self._averaged():
-                self._save_best(self.model)
+                self._save_weights()
         if self._folder is not None:
             yield self._checkpoint()
         if signals.stopped:
@@ -176,16 +188,19 @@ class Trainer:
         batches = [self.loader.next_batch() for _ in range(config.grad_accumulation)]
         shares = target_shares([y for _, y in batches])
         with self._random.lent(), self._tf32():
-            for (x, y), share in zip(batches, shares.unbind(), strict=True):
-                with autocast(self.device, self.dtype):
-                    loss, plain = training_losses(self._forward, x, y, config.label_smoothing)
-                loss = share_of_loss(loss, share)
-                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
+            for number, ((x, y), share) in enumerate(zip(batches, shares.unbind(), strict=True), 1):
+                with self._world.accumulating(self._module, last=number == len(batches)):
+                    with autocast(self.device, self.dtype):
+                        loss, plain = training_losses(self._forward, x, y, config.label_smoothing)
+                    loss = share_of_loss(loss, share)
+                    self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
                 total += share_of_loss(plain.detach(), share)
+        total = self._world.mean(total)
         optimizer: Any = self.optimizer  # the scaler's type is torch's own class
         self._scaler.unscale_(optimizer)
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = whole_tensor(norm)
         # One reading of both numbers: on a GPU each reading waits for the device.
         loss_value, norm_value = torch.stack([total, norm.to(total.dtype)]).tolist()
         overflow = self._scaler.is_enabled() and not math.isfinite(norm_value)
@@ -237,7 +252,12 @@ class Trainer:
         config = self.config
         if config.max_steps is not None and self.progress.step >= config.max_steps:
             return True
-        return config.max_time is not None and time.monotonic() - started >= config.max_time
+        return config.max_time is not None and self._elapsed(started) >= config.max_time
+
+    def _elapsed(self, started: float) -> float:
+        """Seconds since training began; where they decide something, by one clock for all."""
+        seconds = time.monotonic() - started
+        return seconds if self.config.max_time is None else self._world.same(seconds)
 
     def _tokens(self) -> int:
         config = self.config
@@ -258,11 +278,15 @@ class Trainer:
         due = config.sample_every > 0 and step % config.sample_every == 0
         if due and progress.sampled_at != step and self._sample is not None:
             progress.sampled_at = step
+            text: str | None = None
             with self._random.lent(keep=False), self._averaged():
-                text = self._sample(self.model)
-            self.model.train()
-            yield Sampled(step, text)
-        progress.elapsed = time.monotonic() - started
+                model = self._world.whole(self.model)
+                if model is not None:
+                    text = self._sample(model)
+                    model.train()
+            if text is not None:
+                yield Sampled(step, text)
+        progress.elapsed = self._elapsed(started)
         patience = progress.patience(config.early_stop)
         if patience and progress.evaluations_without_better >= patience:
             yield EarlyStopped(step, patience)
@@ -278,20 +302,24 @@ class Trainer:
         progress = self.progress
         first = progress.best_step is None
         with self._averaged(), self._tf32():
-            if first and self._save_best is not None:
+            if first:
                 # Measuring takes time, and nothing can be better yet: have it safe before.
-                self._save_best(self.model)
+                self._save_weights()
             loss = validation_loss(
-                self.model, self.dataset, dtype=self.dtype, stop=lambda: signals.stopped
+                self.model,
+                self.dataset,
+                dtype=self.dtype,
+                stop=lambda: signals.stopped,
+                world=self._world,
             )
             if loss is None:
                 return
-            progress.elapsed = time.monotonic() - started
+            progress.elapsed = self._elapsed(started)
             if not math.isfinite(loss):
                 self._refuse(loss, 0.0)
             best = progress.note_evaluation(loss)
-            if best and not first and self._save_best is not None:
-                self._save_best(self.model)
+            if best and not first:
+                self._save_weights()
         event = Evaluated(
             progress.step,
             progress.last_train_loss,
@@ -314,6 +342,13 @@ class Trainer:
         overfitting = progress.notice_overfitting(loss, self.config.early_stop)
         if overfitting is not None:
             yield overfitting
+
+    def _save_weights(self) -> None:
+        if self._save_best is None:
+            return
+        model = self._world.whole(self.model)
+        if model is not None:
+            self._save_best(model)
 
     def _bits_per_byte(self, loss: float) -> float:
         dataset = self.dataset
@@ -399,24 +434,22 @@ class Trainer:
 
     def _checkpoint(self) -> CheckpointSaved:
         assert self._folder is not None
-        assert self._metrics is not None
-        folder = self._folder / CHECKPOINT_FOLDER
-        state = {
-            "progress": vars(self.progress).copy(),
-            "loader": self.loader.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "metrics_bytes": self._metrics.size,
-        }
-        save_checkpoint(
-            folder,
-            Checkpoint(
-                {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
-                optimizer_tensors(self.model, self.optimizer),
-                self._random.state,
-                state,
-                average={} if self.average is None else self.average.state_dict(),
-            ),
+        folder, world = self._folder / CHECKPOINT_FOLDER, self._world
+        model = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        checkpoint = Checkpoint(
+            world.gather(model),
+            world.gather(optimizer_tensors(self.model, self.optimizer)),
+            world.gather_random(self._random.state),
+            {
+                "progress": vars(self.progress).copy(),
+                "loader": self.loader.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "metrics_bytes": self._metrics.size if self._metrics is not None else 0,
+            },
+            average={} if self.average is None else world.gather(self.average.state_dict()),
         )
+        if world.is_main:
+            save_checkpoint(folder, checkpoint)
         return CheckpointSaved(self.progress.step, folder)
 
     def load_checkpoint(self) -> None:
@@ -425,15 +458,22 @@ class Trainer:
         Raises:
             RunError: no checkpoint, or one that is damaged, newer, or of another model.
         """
-        if self._folder is None or self._metrics is None:
+        if self._folder is None:
             raise RunError("A Trainer without a folder has no checkpoint to load.")
         checkpoint = load_checkpoint(self._folder / CHECKPOINT_FOLDER)
         try:
-            self.model.load_state_dict(checkpoint.model)
+            own = self.model.state_dict()
+            self.model.load_state_dict(
+                {
+                    name: place(tensor, own[name]) if name in own else tensor
+                    for name, tensor in checkpoint.model.items()
+                }
+            )
             self.progress = Progress(**checkpoint.state["progress"])
             self.loader.load_state_dict(checkpoint.state["loader"])
             self._scaler.load_state_dict(checkpoint.state["scaler"])
-            self._metrics.size = checkpoint.state["metrics_bytes"]
+            if self._metrics is not None:
+                self._metrics.size = checkpoint.state["metrics_bytes"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(
@@ -442,8 +482,9 @@ class Trainer:
         restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.average)
-        # A device that the checkpoint does not know begins with its state of the seed.
-        self._random.state = {**self._random.state, **checkpoint.random}
+        # A process or a device that the checkpoint does not know begins with its state of the seed.
+        known = self._world.own_random(checkpoint.random)
+        self._random.state = {**self._random.state, **known}
 
 
 class _Speed:
