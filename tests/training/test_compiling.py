@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import torch
 from tiny_training import assert_same, config, dataset, gpt, weights
 
 import toolkit
-from toolkit.corpora import Corpus
 from toolkit.errors import TrainingError
 from toolkit.models import load_pretrained, save_pretrained
 from toolkit.training import Compiled, Finished, StepDone, Trainer, compiling
@@ -112,21 +113,22 @@ def test_a_run_that_was_really_compiled_opens_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
-    run = toolkit.train(
-        Corpus.from_text("to be or not to be.\n" * 50, name="text"),
-        "char",
-        model="average-matmul",
-        n_embd=8,
-        block_size=8,
-        batch_size=2,
-        max_steps=3,
-        device="cpu",
-        compile=True,
-        out=tmp_path / "run",
-    )
+    code = f"""
+import toolkit
+from toolkit.corpora import Corpus
+text = Corpus.from_text("to be or not to be.\\n" * 50, name="text")
+toolkit.train(
+    text, "char", model="average-matmul", n_embd=8, block_size=8, batch_size=2, max_steps=3,
+    device="cpu", compile=True, out={str(tmp_path / "run")!r},
+)
+"""
+    # In a process of its own: what other tests have imported, setuptools' distutils for one, can
+    # keep torch from finding a compiler.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = toolkit.Run.open(tmp_path / "run")
     assert run.info.training["compile"] is True
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "finished"
-    opened = toolkit.Run.open(tmp_path / "run").model
-    assert not [name for name in opened.state_dict() if name.startswith(("_orig_mod", "module"))]
+    assert not [name for name in run.model.state_dict() if name.startswith(("_orig_mod", "module"))]
     resumed = toolkit.resume(tmp_path / "run", max_steps=5, compile=False)
     assert resumed.info.result["steps"] == 5

@@ -67,7 +67,9 @@ def train(
     ] = None,
     size: Annotated[
         str | None,
-        panel_option(PARTS, metavar="nano|micro|mini|small|medium", help="Default: by the device."),
+        panel_option(
+            PARTS, metavar="nano|micro|mini|small|medium|large|xl", help="Default: by the device."
+        ),
     ] = None,
     out: Annotated[
         Path | None, panel_option(PARTS, help="The run folder; default runs/NAME-N.")
@@ -78,19 +80,55 @@ def train(
     config: Config = None,
     n_layer: Annotated[int | None, panel_option(MODEL, help="Blocks.")] = None,
     n_head: Annotated[int | None, panel_option(MODEL, help="Attention heads.")] = None,
-    n_kv_head: Annotated[int | None, panel_option(MODEL, help="Key/value heads.")] = None,
+    n_kv_head: Annotated[
+        int | None, panel_option(MODEL, help="Key/value heads; 1 is multi-query attention.")
+    ] = None,
     n_embd: Annotated[int | None, panel_option(MODEL, help="Channels.")] = None,
     head_dim: Annotated[int | None, panel_option(MODEL, help="Channels of a head.")] = None,
+    n_inner: Annotated[int | None, panel_option(MODEL, help="Hidden channels of the MLP.")] = None,
+    block_size: Annotated[int | None, panel_option(MODEL, help="Context in tokens.")] = None,
     position: Annotated[
         str | None,
         panel_option(
             MODEL,
-            metavar="none|learned|rotary",
-            help="How positions are told apart; gpt: learned or rotary, others: none or learned.",
+            metavar="none|learned|rotary|sinusoidal|alibi",
+            help="How positions are told apart; the averages and single-head: none or learned.",
         ),
     ] = None,
-    block_size: Annotated[int | None, panel_option(MODEL, help="Context in tokens.")] = None,
+    window: Annotated[
+        int | None,
+        panel_option(MODEL, help="Positions that attention sees, its own too; 0: all before it."),
+    ] = None,
+    norm: Annotated[
+        str | None, panel_option(MODEL, metavar="layernorm|rmsnorm", help="Which norm.")
+    ] = None,
+    norm_order: Annotated[
+        str | None,
+        panel_option(MODEL, metavar="pre|post", help="Before each part, or after its sum."),
+    ] = None,
+    qk_norm: Annotated[
+        bool | None, panel_option(MODEL, help="Normalise queries and keys in each head.")
+    ] = None,
+    mlp: Annotated[
+        str | None,
+        panel_option(MODEL, metavar="gelu|relu2|swiglu", help="What is between its matrices."),
+    ] = None,
+    bias: Annotated[
+        bool | None, panel_option(MODEL, help="Of linear layers and layer norms.")
+    ] = None,
+    tie_embeddings: Annotated[
+        bool | None, panel_option(MODEL, help="The head is the token embedding.")
+    ] = None,
     dropout: Annotated[float | None, panel_option(MODEL, help="Probability, 0 to 1.")] = None,
+    weight_init: Annotated[
+        str | None, panel_option(MODEL, metavar="gpt2|zeros", help="How weights start.")
+    ] = None,
+    norm_eps: Annotated[
+        float | None, panel_option(MODEL, help="Added to the variance under the root.")
+    ] = None,
+    rope_theta: Annotated[
+        float | None, panel_option(MODEL, help="Base of the rotary frequencies.")
+    ] = None,
     speedrun: Annotated[
         bool,
         panel_option(
@@ -120,7 +158,7 @@ def train(
     max_steps: Annotated[int | None, panel_option(TRAINING, help="Optimizer steps.")] = None,
     max_time: Annotated[float | None, panel_option(TRAINING, help="Seconds of training.")] = None,
     optimizer: Annotated[
-        str | None, panel_option(TRAINING, metavar="adamw|muon", help="Default: adamw.")
+        str | None, panel_option(TRAINING, metavar="adamw|muon", help="modern: muon, else adamw.")
     ] = None,
     learning_rate: Annotated[float | None, panel_option(TRAINING, help="At its peak.")] = None,
     adam_learning_rate: Annotated[
@@ -128,7 +166,8 @@ def train(
     ] = None,
     momentum: Annotated[float | None, panel_option(TRAINING, help="Of muon.")] = None,
     schedule: Annotated[
-        str | None, panel_option(TRAINING, metavar="cosine|linear|wsd", help="Default: cosine.")
+        str | None,
+        panel_option(TRAINING, metavar="cosine|linear|wsd", help="muon: linear, else cosine."),
     ] = None,
     warmup_steps: Annotated[int | None, panel_option(TRAINING, help="Of linear warm-up.")] = None,
     weight_decay: Annotated[float | None, panel_option(TRAINING, help="Of the matrices.")] = None,
