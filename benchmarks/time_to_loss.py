@@ -69,10 +69,10 @@ TEXTS = {
     "python-help, char": ("python-help", "char"),
 }
 CHILD = """
-import json, sys, time
-import toolkit
-from toolkit.speedrun import process_age
+import json, sys
+from toolkit.pipeline import train
 from toolkit.recipes import with_speedrun
+from toolkit.speedrun import process_age
 options = json.loads(sys.argv[1])
 if "options_of" in options:
     options = with_speedrun(options.pop("options_of"), "gpt", {"max_time": None, **options})
@@ -81,7 +81,7 @@ if budget is not None:
     options |= {"speedrun": budget, "spent": process_age()}
 corpus = options.pop("corpus", "tiny-shakespeare")
 tokenizer = options.pop("tokenizer", "char")
-run = toolkit.train(corpus, tokenizer, device="cpu", **options)
+run = train(corpus, tokenizer, device="cpu", **options)
 print(json.dumps(run.info.result))
 """
 

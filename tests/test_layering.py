@@ -17,7 +17,7 @@ LAYERS = [
     ["training", "generation"],
     ["run"],
     ["opening", "recipes"],
-    ["exporting", "fine_tuning", "run_plots", "tracking"],
+    ["exporting", "fine_tuning", "run_plots", "token_files", "tracking"],
     ["pipeline"],
     ["ladder", "learning_rate", "sweep_plan"],
     ["sweeping"],

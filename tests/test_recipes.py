@@ -11,7 +11,8 @@ def test_the_modern_preset_trains_with_muon_to_a_rate_of_0() -> None:
     for preset in (None, "modern"):
         config = train_config("gpt", preset, "micro", {})
         assert (config.optimizer, config.schedule, config.min_lr_ratio) == ("muon", "linear", 0.0)
-        assert (config.learning_rate, config.warmup_steps, config.weight_decay) == (0.03, 0, 0.0)
+        assert (config.learning_rate, config.adam_learning_rate) == (0.03, pytest.approx(0.012))
+        assert (config.warmup_steps, config.weight_decay) == (0, 0.0)
 
 
 @pytest.mark.parametrize(("model", "preset"), [("gpt", "gpt2"), ("bigram", None)])
@@ -40,6 +41,7 @@ def test_what_is_given_wins() -> None:
     config = train_config("gpt", None, "micro", given)
     assert {name: getattr(config, name) for name in given} == given
     assert config.max_steps is None  # the time is the limit
+    assert config.adam_learning_rate == pytest.approx(0.4 * 0.5)
     assert train_config("gpt", None, "micro", {"max_time": 3.0, "max_steps": 5}).max_steps == 5
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from toolkit.corpora import CorpusInfo
     from toolkit.exporting import Exported
     from toolkit.generation import Completion
-    from toolkit.pipeline import TokenizedCorpus
     from toolkit.run import Run
+    from toolkit.token_files import TokenizedCorpus
 
 _PIPE_WIDTH = 200
 _PROMPT_STYLE = "bold cyan"

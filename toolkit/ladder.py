@@ -22,9 +22,10 @@ from toolkit.errors import UsageError
 from toolkit.generation import Generator
 from toolkit.models import available_models, make_config
 from toolkit.models.registry import find_model
-from toolkit.pipeline import TrainingSession, make_tokenizer
+from toolkit.pipeline import TrainingSession
 from toolkit.reporting.ladder_report import Ladder, Rung
 from toolkit.run import Run, new_run_folder
+from toolkit.token_files import make_tokenizer
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import Evaluated, Event, Finished, TrainConfig
 

@@ -6,6 +6,7 @@ rate that falls in a line to 0. All else trains by AdamW with a cosine, as GPT-2
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,25 +26,27 @@ class Recipe:
 
     Attributes:
         adamw_rate, muon_rate: the learning rate of each optimizer.
+        adam_share: of Muon's rate, for embeddings, head and norms.
         vocab_size: of a `bpe` whose size is not given: the head costs as much as several layers.
     """
 
     batch_size: int
     adamw_rate: float
     muon_rate: float
+    adam_share: float
     max_steps: int
     eval_every: int
     vocab_size: int
 
 
 RECIPES: dict[str, Recipe] = {
-    "nano": Recipe(16, 3e-3, 0.03, max_steps=600, eval_every=100, vocab_size=1024),
-    "micro": Recipe(8, 3e-3, 0.03, max_steps=900, eval_every=300, vocab_size=1024),
-    "mini": Recipe(64, 1e-3, 0.03, max_steps=5000, eval_every=250, vocab_size=4096),
-    "small": Recipe(12, 6e-4, 0.02, max_steps=20000, eval_every=500, vocab_size=16384),
-    "medium": Recipe(8, 3e-4, 0.02, max_steps=50000, eval_every=1000, vocab_size=32768),
-    "large": Recipe(4, 2.5e-4, 0.02, max_steps=100000, eval_every=2000, vocab_size=32768),
-    "xl": Recipe(2, 2e-4, 0.02, max_steps=200000, eval_every=2000, vocab_size=32768),
+    "nano": Recipe(16, 3e-3, 0.03, 0.4, max_steps=600, eval_every=100, vocab_size=1024),
+    "micro": Recipe(8, 3e-3, 0.03, 0.4, max_steps=900, eval_every=300, vocab_size=1024),
+    "mini": Recipe(64, 1e-3, 0.03, 0.2, max_steps=5000, eval_every=250, vocab_size=4096),
+    "small": Recipe(12, 6e-4, 0.02, 0.2, max_steps=20000, eval_every=500, vocab_size=16384),
+    "medium": Recipe(8, 3e-4, 0.02, 0.15, max_steps=50000, eval_every=1000, vocab_size=32768),
+    "large": Recipe(4, 2.5e-4, 0.02, 0.15, max_steps=100000, eval_every=2000, vocab_size=32768),
+    "xl": Recipe(2, 2e-4, 0.02, 0.1, max_steps=200000, eval_every=2000, vocab_size=32768),
 }
 MUON: dict[str, Any] = {
     "optimizer": "muon",
@@ -89,7 +92,11 @@ def train_config(
         usual["sample_every"] = 2 * recipe.eval_every
     if options.get("max_time") is not None and "max_steps" not in options:
         usual["max_steps"] = None
-    return TrainConfig(**{**usual, **options})
+    config = TrainConfig(**{**usual, **options})
+    if optimizer == "muon" and recipe is not None and config.adam_learning_rate is None:
+        rate = recipe.adam_share * config.learning_rate
+        config = dataclasses.replace(config, adam_learning_rate=rate)
+    return config
 
 
 def with_speedrun(budget: float, model: str, options: Mapping[str, Any]) -> dict[str, Any]:

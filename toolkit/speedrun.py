@@ -19,7 +19,7 @@ from typing import Any
 from toolkit.errors import UsageError
 
 DEFAULT_BUDGET = 15.0
-_SAVING = 0.5  # seconds for the last step, and for the files of a small model
+_SAVING = 0.3  # seconds for the last step, and for the files of a small model
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from toolkit.data import (
     require_length,
 )
 from toolkit.errors import UsageError
-from toolkit.pipeline import make_tokenizer
+from toolkit.token_files import make_tokenizer
 from toolkit.tokenizers import ByteTokenizer
 
 

@@ -76,7 +76,7 @@ def corpora_tokenize(
     """
     from toolkit import console
     from toolkit.corpora import load_corpus
-    from toolkit.pipeline import tokenize_corpus
+    from toolkit.token_files import tokenize_corpus
 
     with console.progress_bars(quiet) as show:
         text = load_corpus(
