@@ -22,6 +22,7 @@ from toolkit.commands import (
     runs,
     sweep,
     tokenize,
+    trace,
     train,
     vocab_stats,
 )
@@ -53,7 +54,9 @@ def _root(
 
 
 # In the order in which --help lists them.
-for module in (train, sweep, ladder, generate, export, plot, vocab_stats, tokenize, runs):
+for module in (
+    train, sweep, ladder, generate, trace, export, plot, vocab_stats, tokenize, runs,
+):  # fmt: skip
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 

@@ -1,0 +1,99 @@
+"""Traces of Hugging Face's own classes, against what they say themselves; and ours against them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from toolkit.errors import UsageError
+from toolkit.inspection import Tracer
+from toolkit.models import load_pretrained
+
+transformers = pytest.importorskip("transformers")
+
+IDS = torch.tensor([[1, 2, 3, 4, 5, 1, 2], [6, 6, 0, 3, 2, 9, 8]])
+KINDS = ("gpt2", "llama", "qwen3", "mistral")
+ENDS = {"vocab_size": 11, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def config_of(kind: str) -> Any:
+    shape = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16,
+        "initializer_range": 0.3, **ENDS,
+    }  # fmt: skip
+    if kind == "gpt2":
+        return transformers.GPT2Config(
+            n_positions=16, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3, **ENDS
+        )
+    if kind == "llama":
+        return transformers.LlamaConfig(**shape)
+    if kind == "mistral":
+        return transformers.MistralConfig(**shape, sliding_window=3)
+    return transformers.Qwen3Config(**shape, head_dim=8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("models")
+    for kind in KINDS:
+        torch.manual_seed(1)
+        model = transformers.AutoModelForCausalLM.from_config(config_of(kind))
+        model.save_pretrained(base / kind)
+    return base
+
+
+def open_theirs(folder: Path, implementation: str) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation=implementation
+    ).eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_trace_is_what_transformers_says(folders: Path, kind: str) -> None:
+    """The fused kernel's weights, computed again, against "eager" attention of transformers."""
+    ours = load_pretrained(folders / kind)
+    with torch.no_grad():
+        theirs = open_theirs(folders / kind, "eager")(
+            IDS, output_attentions=True, output_hidden_states=True
+        )
+        with Tracer(ours) as trace:
+            ours(IDS)
+    for layer, weights in enumerate(theirs.attentions):
+        # float32 in another order; the bound that the fused kernel's weights are promised.
+        found = trace[f"blocks.{layer}.attn.weights"]
+        torch.testing.assert_close(found, weights, atol=1e-5, rtol=0)
+        hidden = theirs.hidden_states[layer]
+        torch.testing.assert_close(trace[f"blocks.{layer}.resid_pre"], hidden, atol=1e-4, rtol=1e-5)
+    # Their last hidden state is the one after the last norm.
+    torch.testing.assert_close(trace["norm.out"], theirs.hidden_states[-1], atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_their_classes_under_the_same_names(folders: Path, kind: str, implementation: str) -> None:
+    theirs, ours = open_theirs(folders / kind, implementation), load_pretrained(folders / kind)
+    with torch.no_grad():
+        plain = theirs(IDS).logits
+        with Tracer(theirs) as trace:
+            assert torch.equal(theirs(IDS).logits, plain)
+        with Tracer(ours) as expected:
+            ours(IDS)
+    assert set(trace) == set(expected)
+    for name, tensor in expected.items():
+        # float32 in another order, on numbers up to 60.
+        torch.testing.assert_close(trace[name], tensor, atol=2e-4, rtol=1e-5, msg=name)
+
+
+def test_a_kernel_that_cannot_be_read(folders: Path) -> None:
+    def theirs(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
+        return value.transpose(1, 2), None
+
+    transformers.AttentionInterface.register("nothing", theirs)
+    model = open_theirs(folders / "gpt2", "nothing")
+    with pytest.raises(UsageError, match=r"blocks.0.attn: .* cannot be traced"), Tracer(model):
+        model(IDS)
+    with Tracer(model, "blocks.*.resid_pre") as trace:
+        model(IDS)
+    assert len(trace) == 2
