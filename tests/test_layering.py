@@ -24,7 +24,9 @@ LAYERS = [
     ["sweeping"],
     ["vocabularies"],
     ["console"],
+    ["inspecting"],
     [
+        "inspect_view",
         "token_view",
         "trace_view",
         "vocab_view",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
+    from toolkit.inspecting import inspect_text as inspect_text
+    from toolkit.inspection import Inspector as Inspector
     from toolkit.inspection import Tracer as Tracer
     from toolkit.ladder import climb as climb
     from toolkit.learning_rate import find_learning_rate as find_learning_rate
@@ -63,7 +65,8 @@ _HOME = {
     "errors": ("ToolkitError",),
     "exporting": ("export",),
     "generation": ("Completion", "Generator", "Sampler"),
-    "inspection": ("Tracer",),
+    "inspecting": ("inspect_text",),
+    "inspection": ("Inspector", "Tracer"),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),

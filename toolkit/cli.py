@@ -17,6 +17,7 @@ from toolkit.commands import (
     corpora,
     export,
     generate,
+    inspect,
     ladder,
     plot,
     runs,
@@ -55,7 +56,7 @@ def _root(
 
 # In the order in which --help lists them.
 for module in (
-    train, sweep, ladder, generate, trace, export, plot, vocab_stats, tokenize, runs,
+    train, sweep, ladder, generate, trace, inspect, export, plot, vocab_stats, tokenize, runs,
 ):  # fmt: skip
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")

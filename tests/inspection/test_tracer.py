@@ -186,7 +186,7 @@ def test_patterns_choose() -> None:
     assert list(trace) == ["embed.token", "embed.sum", "blocks.1.attn.weights"]
     with pytest.raises(KeyError, match="listens to embed"):
         trace["logits"]
-    with pytest.raises(UnknownNameError, match="Did you mean 'blocks.0.attn.weights'"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'blocks\.0\.attn\.weights'"):
         Tracer(model, "blocks.0.attn.weight")
     untouched = Tracer(model, "logits")
     with pytest.raises(KeyError, match="no forward pass"):

@@ -13,14 +13,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.inspection.ablation import without_head as without_head
+    from toolkit.inspection.ablation import without_part as without_part
+    from toolkit.inspection.inspector import Inspector as Inspector
+    from toolkit.inspection.report import Analysis as Analysis
+    from toolkit.inspection.report import analyse as analyse
+    from toolkit.inspection.report import summary as summary
+    from toolkit.inspection.report import write_analysis as write_analysis
     from toolkit.inspection.tracer import Tracer as Tracer
     from toolkit.inspection.walkthrough import Step as Step
     from toolkit.inspection.walkthrough import walk as walk
 
 _HOME = {
+    "Analysis": "report",
+    "Inspector": "inspector",
     "Step": "walkthrough",
     "Tracer": "tracer",
+    "analyse": "report",
+    "summary": "report",
     "walk": "walkthrough",
+    "without_head": "ablation",
+    "without_part": "ablation",
+    "write_analysis": "report",
 }
 
 __all__ = sorted(_HOME)

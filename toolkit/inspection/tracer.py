@@ -81,7 +81,7 @@ class Tracer(Mapping[str, Tensor]):
         self._install()
         self._handles.append(self._model.register_forward_hook(self._finish))
         if self._mode is not None:
-            self._mode.__enter__()
+            self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
         return self
 
     def __exit__(
@@ -94,7 +94,7 @@ class Tracer(Mapping[str, Tensor]):
             handle.remove()
         self._handles.clear()
         if self._mode is not None:
-            self._mode.__exit__(kind, error, traceback)
+            self._mode.__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]  # torch's
             self._mode = None
 
     def __getitem__(self, name: str) -> Tensor:
@@ -113,13 +113,16 @@ class Tracer(Mapping[str, Tensor]):
     # -- hooks --------------------------------------------------------------------------------
 
     def _start(self, module: nn.Module, inputs: Any) -> None:
-        self._store.clear()
+        self._store.tensors.clear()
+        self._store.is_open = True
         if self._mode is not None:
             self._mode.layer = None
 
     def _finish(self, module: nn.Module, inputs: Any, output: Any) -> None:
         logits = output.logits if hasattr(output, "logits") else output[0]
         self._store.record("logits", logits)
+        # What a backward pass computes once more (`gradient_checkpointing`) is no news.
+        self._store.is_open = False
 
     def _install(self) -> None:
         kind = self.anatomy.kind
@@ -271,25 +274,19 @@ class _Store:
         self.names = dict.fromkeys(names)
         self.max_bytes = max_bytes
         self.tensors: dict[str, Tensor] = {}
-        self._held = 0
-
-    def clear(self) -> None:
-        self.tensors.clear()
-        self._held = 0
+        self.is_open = False
 
     def record(self, name: str, tensor: Tensor) -> None:
-        """Keep a copy, if it is wanted."""
-        if name not in self.names:
+        """Keep a copy, if it is wanted and a forward pass is running."""
+        if name not in self.names or not self.is_open:
             return
-        if name in self.tensors:  # a layer that recomputes itself in the backward pass
-            self._held -= _num_bytes(self.tensors.pop(name))
-        self.reserve(name, _num_bytes(tensor))
-        self._held += _num_bytes(tensor)
+        self.reserve(name, tensor.nbytes)
         self.tensors[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
 
     def reserve(self, name: str, num_bytes: int) -> None:
         """Check that there is room for so much more, before it is computed."""
-        if self._held + num_bytes > self.max_bytes:
+        held = sum(tensor.nbytes for tensor in self.tensors.values())
+        if held + num_bytes > self.max_bytes:
             raise UsageError(
                 f"A trace of all that was asked for takes more than {self.max_bytes / 1e6:,.0f} MB "
                 f"(reached at {name}). Choose fewer names (such as 'blocks.0.*'), a shorter text, "
@@ -316,12 +313,14 @@ class _AttentionMode(TorchFunctionMode):
         self._softmax: tuple[Tensor, Tensor] | None = None
 
     def start(self, layer: str, module: nn.Module) -> None:
+        if not self._store.is_open:
+            return
         self.layer, self._module, self._seen = layer, module, False
         self._products, self._softmax = [], None
 
     def finish(self) -> None:
         layer, self.layer = self.layer, None
-        if not self._seen:
+        if layer is not None and not self._seen:
             kind = type(self._module).__name__
             raise UsageError(
                 f"{layer}: this {kind} uses an attention kernel that cannot be traced; expected "
@@ -434,7 +433,3 @@ def _masked(scores: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
     if mask.dtype == torch.bool:
         return scores.masked_fill(~mask, -torch.inf)
     return scores + mask
-
-
-def _num_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

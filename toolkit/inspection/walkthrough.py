@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UsageError
+from toolkit.inspection.modes import evaluating
 from toolkit.inspection.tracer import DEFAULT_MAX_BYTES, Tracer
 from toolkit.models.anatomy import Anatomy, anatomy_of
 from toolkit.models.taps import tap_of
@@ -108,13 +109,9 @@ def walk(
     if not ids:
         raise UsageError("There is nothing to trace: the text has no tokens.")
     anatomy = anatomy_of(model)
-    training, device = model.training, next(model.parameters()).device
-    batch = torch.tensor([list(ids)], device=device)  # (1, T)
-    try:
-        with torch.no_grad(), Tracer(model, max_bytes=max_bytes) as trace:
-            model.eval()(batch)
-    finally:
-        model.train(training)
+    batch = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, T)
+    with evaluating(model), torch.no_grad(), Tracer(model, max_bytes=max_bytes) as trace:
+        model(batch)
     tensors: dict[str, Tensor] = {"ids": batch, **trace}
     tensors["probabilities"] = trace["logits"].float().softmax(dim=-1)
     described = {name: _describe(name, tensor) for name, tensor in tensors.items()}
@@ -227,7 +224,8 @@ def _layer(anatomy: Anatomy, number: int) -> Iterator[_Plan]:
     if anatomy.position == "rotary":
         qkv += ";  q, k rotated by their position"
     bias = "s[t, s] − m_h · (t − s), " if anatomy.position == "alibi" else ""
-    mask = f"{bias}−∞ where s > t"
+    window = f" or s ≤ t − {anatomy.window}" if anatomy.window else ""
+    mask = f"s[t, s] = {bias}−∞ where s > t{window}"
     source = f"{name}.resid_pre" if anatomy.post else f"{name}.norm1.out"
     shared = anatomy.n_head // anatomy.n_kv_head
     values = "y_h = w_h · v_h" if shared == 1 else f"y_h = w_h · v_g,  {shared} heads share a g"

@@ -65,6 +65,7 @@ class Anatomy:
         pos_emb: a module that is called for positions (Hugging Face's GPT-2), else None.
         positions: gives (T, C) that is added to the tokens, for a T; None where nothing is.
         position: "learned", "sinusoidal", "rotary", "alibi" or "none".
+        window: how many positions attention sees, its own included; 0 for all before it.
         summed: its input is the sum of the embeddings.
         layers: of a transformer.
         norm: the last one, or None.
@@ -76,7 +77,7 @@ class Anatomy:
     n_kv_head: int
     head_dim: int
     block_size: int
-    tok_emb: nn.Module
+    tok_emb: nn.Embedding
     head: Callable[[Tensor], Tensor]
     gated: bool = False
     post: bool = False
@@ -85,6 +86,7 @@ class Anatomy:
     pos_emb: nn.Module | None = None
     positions: Callable[[int], Tensor] | None = None
     position: str = "none"
+    window: int = 0
     summed: nn.Module | None = None
     layers: tuple[LayerParts, ...] = field(default=())
     norm: nn.Module | None = None
@@ -148,6 +150,7 @@ def _gpt(model: GPTModel) -> Anatomy:
         token_scale=model.embedding_scale,
         positions=None if table is None else lambda t: table[:t],
         position=config.position,
+        window=config.window,
         summed=model.dropout,
         layers=tuple(layers),
         norm=model.norm,
@@ -236,6 +239,7 @@ def _huggingface_llama(model: Any) -> Anatomy:
         gated=True,
         activation="silu",
         position="rotary",
+        window=getattr(config, "sliding_window", None) or 0,
         summed=inner.embed_tokens,
         layers=layers,
         norm=inner.norm,

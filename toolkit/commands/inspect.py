@@ -1,0 +1,80 @@
+"""`toolkit inspect`: figures, numbers and a page on what goes on inside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.commands.options import (
+    Debug,
+    Device,
+    Json,
+    Quiet,
+    RunPath,
+    refuse_together,
+    split_names,
+)
+from toolkit.errors import UsageError
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog='Examples: [cyan]toolkit inspect "ROMEO: I am"[/cyan] · '
+    '[cyan]toolkit inspect "ROMEO: I am" --run runs/first --out report[/cyan] · '
+    '[cyan]toolkit inspect "Hello there" --model openai-community/gpt2 --probe position[/cyan]'
+)
+def inspect(
+    text: Annotated[str, typer.Argument(help="The text that goes in; 10 to 200 tokens.")],
+    run: RunPath = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|HUB_NAME",
+            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Default: report in the run.")
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,…", help="Linear probes: position, token-class, next-token."
+        ),
+    ] = None,
+    every_head: Annotated[
+        bool, typer.Option("--every-head", help="A figure of each head too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random tokens that test for induction.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Look inside a model: attention, layers, gradients, embeddings, as figures and one page."""
+    from toolkit import console, inspect_view
+    from toolkit.inspecting import inspect_text
+    from toolkit.opening import open_model, open_run
+    from toolkit.training import resolve_device
+
+    refuse_together({"--run": run, "--model": model})
+    if tokenizer is not None and model is None:
+        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
+    probes = split_names(probe, "--probe", "names, as in position,next-token") if probe else []
+    where = str(resolve_device(device))
+    if model is not None:
+        opened = open_model(model, tokenizer=tokenizer, device=where)
+    else:
+        opened = open_run(run, device=where)
+    inspected = inspect_text(text, opened, out=out, probes=probes, every_head=every_head, seed=seed)
+    if json:
+        console.print_json({"folder": inspected.folder, **inspected.analysis.to_json()})
+    else:
+        inspect_view.print_inspected(inspected, quiet=quiet)
