@@ -59,6 +59,18 @@ def _side(n_tokens: int, smallest: float = 2.2, largest: float = _WIDEST) -> flo
     return min(max(n_tokens * _PER_TOKEN, smallest), largest)
 
 
+def _two_digits(value: float, *, signed: bool = False) -> str:
+    """A number in a cell; what rounds to 0 has no sign."""
+    if abs(value) < 0.005:
+        return "0.00"
+    return f"{value:{'+' if signed else ''}.2f}".replace("-", "−")
+
+
+def _from_zero(axes: Any, values: Sequence[float]) -> None:
+    """An axis that begins at 0 and leaves room above the largest."""
+    axes.set_ylim(0, 1.1 * max(values, default=1.0) or 1.0)
+
+
 def _bare(axes: Any) -> None:
     axes.grid(False)
     axes.spines[:].set_visible(True)
@@ -72,7 +84,7 @@ def _heat_map(figure: Figure, axes: Any, values: Any, label: str, **options: Any
     bar.outline.set_linewidth(0.5)
 
 
-def embedding_figure(vectors: Tensor, tokens: Sequence[str], what: str) -> Figure:
+def embedding_figure(vectors: Tensor, tokens: Sequence[str]) -> Figure:
     """(T, C) as a heat map: tokens along x, channels along y."""
     largest = float(vectors.abs().max()) or 1.0
     with paper_style():
@@ -80,7 +92,7 @@ def embedding_figure(vectors: Tensor, tokens: Sequence[str], what: str) -> Figur
         figure = new_figure(2.6, width=width + 1.1)
         axes: Any = figure.subplots()
         limits = {"vmin": -largest, "vmax": largest, "cmap": _DIVERGING}
-        _heat_map(figure, axes, vectors.T.numpy(), what, **limits)
+        _heat_map(figure, axes, vectors.T.numpy(), "value", **limits)
         _bare(axes)
         _token_axis(axes.xaxis, tokens, width, rotate=True)
         axes.set(ylabel="channel")
@@ -146,7 +158,7 @@ def comparison_figure(heads: Sequence[HeadFinding]) -> Figure:
         for row, numbers in enumerate(values):
             for column, value in enumerate(numbers):
                 color = "white" if value > 0.6 else "black"
-                shown = "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+                shown = "–" if math.isnan(value) else _two_digits(value)
                 axes.text(column, row, shown, ha="center", va="center", fontsize=6, color=color)
         axes.set_xticks(range(len(kinds)), kinds, rotation=35, ha="right", rotation_mode="anchor")
         names = [f"{head.layer}.{head.head}" for head in heads]
@@ -177,7 +189,7 @@ def entropy_figure(heads: Sequence[HeadFinding], even: float) -> Figure:
             color=PALETTE[1], label="a head", alpha=0.8, zorder=3,
         )  # fmt: skip
         axes.set(xlabel="layer", ylabel="entropy, nats")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes, [even, *(h.entropy for h in heads)])
         axes.set_xlim(-0.4, max(layers) + 0.4)
         plain_numbers(axes.xaxis, most=8, whole=True)
         legend_below(figure, axes.get_legend_handles_labels()[0])
@@ -228,7 +240,7 @@ def qkv_figure(statistics: Sequence[VectorStatistics]) -> Figure:
                 [s.layer for s in found], [s.norm for s in found], "o", color=PALETTE[0], alpha=0.8
             )
             axes.set(title=name, xlabel="layer")
-            axes.set_ylim(bottom=0)
+            _from_zero(axes, [s.norm for s in found])
             axes.set_xlim(-0.5, max((s.layer for s in statistics), default=0) + 0.5)
             plain_numbers(axes.xaxis, most=5, whole=True)
         panels[0].set_ylabel("mean length")
@@ -258,7 +270,7 @@ def contributions_figure(
         right.axhline(0, color=GREY, linewidth=0.8)
         left.set(xlabel="layer", ylabel="length of update / stream")
         right.set(xlabel="layer", ylabel="loss without it, added nats")
-        left.set_ylim(bottom=0)
+        _from_zero(left, [c.ratio for c in contributions])
         for axes in (left, right):
             plain_numbers(axes.xaxis, most=8, whole=True)
             axes.set_xlim(-0.4, max((c.layer for c in contributions), default=0) + 0.4)
@@ -280,7 +292,7 @@ def ablation_figure(ablation: AblationFinding) -> Figure:
         for row, numbers in enumerate(values):
             for column, value in enumerate(numbers):
                 color = "white" if abs(value) > 0.65 * largest else "black"
-                shown = f"{value:+.2f}".replace("-", "−")
+                shown = _two_digits(value, signed=True)
                 axes.text(column, row, shown, ha="center", va="center", fontsize=6, color=color)
         axes.set_xticks(range(heads))
         axes.set_yticks(range(len(values)))
@@ -310,6 +322,11 @@ def gradient_figure(gradients: Sequence[ParameterGradient]) -> Figure:
         left.set_xlabel("length of the gradient")
         right.set_xlabel("length of a step / of the weights")
     return figure
+
+
+def _depth(point: str) -> str:
+    """`blocks.2.resid_post` in words."""
+    return "embedding" if point == "embed.sum" else f"layer {point.split('.')[1]}"
 
 
 def lens_figure(
@@ -347,9 +364,7 @@ def lens_figure(
             places = range(stop - start)
             labels = [plain(token, most=8) for token in tokens[start:stop]]
             axes.set_xticks(places, labels, fontsize=6)
-            points = [
-                row.point.replace("blocks.", "layer ").replace(".resid_post", "") for row in rows
-            ]
+            points = [_depth(row.point) for row in rows]
             axes.set_yticks(range(len(rows)), points[::-1], fontsize=6)
             axes.tick_params(length=0)
         assert image is not None

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from toolkit.inspection.report import Analysis, Picture
 
 MAX_WEIGHTS = 12_000_000
-_PIXELS_PER_INCH = 110
-_PAGE_INCHES = 5.0  # wider figures scroll
+_PIXELS_PER_INCH, _FEWEST_PIXELS_PER_INCH = 110, 85
+_PAGE_PIXELS = 1040
+_PAGE_INCHES = 5.0  # wider figures are as wide as the page, or scroll
 
 _STYLE = """<style>
 .wide { overflow-x: auto; } .wide svg { max-width: none; }
@@ -159,7 +160,9 @@ def _figure(picture: Picture) -> Markup:
     inches = picture.figure.get_size_inches()[0]
     if inches <= _PAGE_INCHES:
         return shown
-    width = round(inches * _PIXELS_PER_INCH)
+    # As large as the page where its text stays readable, otherwise larger.
+    pixels = max(min(inches * _PIXELS_PER_INCH, _PAGE_PIXELS), inches * _FEWEST_PIXELS_PER_INCH)
+    width = round(pixels)
     # The picture alone scrolls; its caption stays as wide as the text.
     svg, rest = shown.split("\n<figcaption>", 1)
     start, svg = svg.split("\n", 1)

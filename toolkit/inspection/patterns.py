@@ -164,7 +164,8 @@ def text_scores(weights: Tensor, visible: Tensor) -> list[dict[str, Score]]:
     far, even_far = (distance(w)[:, 1:].mean(-1) for w in (weights, even))
     local = 1.0 - far / even_far
     many = visible.sum(-1) > 1
-    broad = (entropy(weights)[:, many] / visible.sum(-1)[many].log()).mean(-1)
+    widest = visible.sum(-1)[many].double().log()  # (T)
+    broad = (entropy(weights)[:, many] / widest).mean(-1)
     found = []
     for head in range(weights.size(0)):
         found.append(

@@ -210,7 +210,7 @@ def _embedding_pictures(analysis: Analysis, inspector: Inspector) -> list[Pictur
             continue  # nothing is combined
         vectors = inspector.trace[point].float().cpu()
         vectors = vectors[0] if vectors.dim() == 3 else vectors  # (T, C)
-        drawn = figures.embedding_figure(vectors, analysis.tokens, what)
+        drawn = figures.embedding_figure(vectors, analysis.tokens)
         pictures.append(Picture(f"embeddings/{what}", drawn, "Embeddings", captions[what]))
     names = [analysis.vocabulary[token] for token in analysis.embedding.tokens]
     caption = (
@@ -273,8 +273,8 @@ def _attention_pictures(
             figures.received_figure(analysis.heads, tokens),
             "Heads compared",
             "Which tokens are read more (red) or less (blue) than by even attention, as a power "
-            "of two. A position's mean is over the queries that can see it; otherwise the first "
-            "tokens, which everybody sees, would always win.",
+            "of two. A position's mean is over the queries that can see it, for everybody sees the "
+            "first tokens; the last ones are seen from nearby alone, where local heads look.",
         ),
         Picture(
             "attention/redundancy",
