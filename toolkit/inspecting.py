@@ -66,6 +66,9 @@ def inspect_text(
 
     require_plots()
     opened = model if isinstance(model, OpenedModel) else open_run(model)
+    folder = opened.folder / REPORT_FOLDER if out is None else Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; expected a folder.")
     tokenizer = opened.tokenizer
     inspector = Inspector(opened.model, tokenizer.encode(text), seed=seed)
     result = {} if opened.run is None else opened.run.info.result
@@ -78,9 +81,6 @@ def inspect_text(
         probes=probes,
         token_classes=[token_class(tokenizer, token) for token in inspector.ids],
     )
-    folder = opened.folder / REPORT_FOLDER if out is None else Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file; expected a folder.")
     curves = _training_curves(opened)
     files = write_analysis(analysis, inspector, folder, every_head=every_head, curves=curves)
     return Inspected(analysis, folder, tuple(files))

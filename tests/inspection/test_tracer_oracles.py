@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toolkit.errors import UsageError
-from toolkit.inspection import Tracer
+from toolkit.inspection import Inspector, Tracer
 from toolkit.models import load_pretrained
 
 transformers = pytest.importorskip("transformers")
@@ -84,6 +84,28 @@ def test_their_classes_under_the_same_names(folders: Path, kind: str, implementa
     for name, tensor in expected.items():
         # float32 in another order, on numbers up to 60.
         torch.testing.assert_close(trace[name], tensor, atol=2e-4, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_inspector_of_their_classes(folders: Path, kind: str) -> None:
+    """Two implementations of one model: the same losses without each part, the same heads."""
+    ids = IDS[0].tolist()
+    ours = Inspector(load_pretrained(folders / kind), ids)
+    theirs = Inspector(open_theirs(folders / kind, "eager"), ids)
+    mine, other = ours.ablation(), theirs.ablation()
+    # float32 in another order, on losses of a few nats.
+    assert other.loss == pytest.approx(mine.loss, abs=1e-4)
+    for layer in range(2):
+        assert other.without_head[layer] == pytest.approx(mine.without_head[layer], abs=1e-4)
+        assert other.without_part[layer] == pytest.approx(mine.without_part[layer], abs=1e-4)
+    assert [head.kind for head in theirs.heads()] == [head.kind for head in ours.heads()]
+    for a, b in zip(theirs.logit_lens(), ours.logit_lens(), strict=True):
+        assert a.tokens == b.tokens
+        assert a.loss == pytest.approx(b.loss, abs=1e-4)
+    total = sum(found.grad_norm**2 for found in ours.gradient_flow())
+    assert sum(found.grad_norm**2 for found in theirs.gradient_flow()) == pytest.approx(
+        total, rel=1e-3
+    )
 
 
 def test_a_kernel_that_cannot_be_read(folders: Path) -> None:

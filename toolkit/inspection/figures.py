@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _PER_TOKEN = 0.1  # inches that a label of 5.5 points needs
 _WIDEST = 18.0
 _LENS_COLUMNS = 20
+_MOST_NAMES = 60
 _SEQUENTIAL, _DIVERGING = "Blues", "RdBu_r"
 
 
@@ -116,12 +117,13 @@ def attention_figure(weights: Tensor, tokens: Sequence[str], title: str) -> Figu
 def heads_figure(
     weights: Sequence[Tensor], tokens: Sequence[str], titles: Sequence[str], columns: int = 4
 ) -> Figure:
-    """Several heads, (T, S) each, in a grid; every panel has the same colours."""
+    """Several heads, (T, S) each, in a grid; every panel has the same colours and the same axes,
+    which are labelled at the left and at the bottom."""
     columns = min(columns, len(weights))
     rows = -(-len(weights) // columns)
     side = _side(len(tokens), 1.5, 3.2)
     with paper_style():
-        figure = new_figure(rows * (side + 0.65), width=columns * (side + 0.55) + 0.5)
+        figure = new_figure(rows * (side + 0.3) + 0.5, width=columns * (side + 0.2) + 1.0)
         grid: Any = figure.subplots(rows, columns, squeeze=False)
         image = None
         for number, axes in enumerate(grid.flat):
@@ -132,8 +134,9 @@ def heads_figure(
                 weights[number].numpy(), vmin=0, vmax=1, cmap=_SEQUENTIAL, interpolation="nearest"
             )
             _bare(axes)
-            _token_axis(axes.xaxis, tokens, side, rotate=True)
-            _token_axis(axes.yaxis, tokens, side, rotate=False)
+            at_bottom, at_left = number + columns >= len(weights), number % columns == 0
+            _token_axis(axes.xaxis, tokens if at_bottom else (), side, rotate=True)
+            _token_axis(axes.yaxis, tokens if at_left else (), side, rotate=False)
             axes.set_title(titles[number], fontsize=7)
         assert image is not None
         bar = figure.colorbar(image, ax=grid, pad=0.01, fraction=0.03, aspect=30)
@@ -411,5 +414,7 @@ def pca_figure(found: EmbeddingFinding, names: Sequence[str]) -> Figure:
             xlabel=f"first component, {explained[0]:.0%} of the variance",
             ylabel=f"second, {explained[1]:.0%}",
         )
-        label_points(axes, [(a, b, name) for a, b, name in zip(x, y, names, strict=True)])
+        # Beyond some number there is no room for names.
+        shown = list(zip(x, y, names, strict=True))[:_MOST_NAMES]
+        label_points(axes, shown, avoid=found.coordinates[_MOST_NAMES:])
     return figure

@@ -18,7 +18,8 @@ from toolkit.reporting.page import Markup, details, figure, page, paragraph, sec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from toolkit.inspection.report import Analysis, Picture
+    from toolkit.inspection.pictures import Picture
+    from toolkit.inspection.report import Analysis
 
 MAX_WEIGHTS = 12_000_000
 _PIXELS_PER_INCH, _FEWEST_PIXELS_PER_INCH = 110, 85
@@ -111,23 +112,23 @@ _INTRODUCTIONS = {
 
 
 def inspection_page(
-    analysis: Analysis, weights: Sequence[Tensor], pictures: Sequence[Picture]
+    analysis: Analysis, weights: Sequence[Tensor], pictures: Sequence[tuple[str, Markup]]
 ) -> str:
     """The whole document.
 
     Args:
         weights: (H, T, T) for each layer.
-        pictures: with a section each that they belong to.
+        pictures: each with the section that it belongs to, as `picture_for_page` gives it.
     """
     content = [Markup(_STYLE), paragraph(text(_opening(analysis)), "soft"), _tokens(analysis)]
     for title, introduction in _INTRODUCTIONS.items():
-        own = [picture for picture in pictures if picture.section == title]
+        own = [picture for where, picture in pictures if where == title]
         if not own:
             continue
         parts = [paragraph(text(introduction))]
         if title == "Attention":
             parts.append(_explorer(analysis, weights))
-        parts += [_figure(picture) for picture in own]
+        parts += own
         if title == "Embeddings":
             parts.append(_neighbours(analysis))
         if title == "Heads compared":
@@ -136,6 +137,24 @@ def inspection_page(
     if analysis.probes:
         content.append(section("Linear probes", _probes(analysis)))
     return page(f"Inside {analysis.name}", content)
+
+
+def picture_for_page(picture: Picture) -> Markup:
+    """A figure with its caption; a large one as wide as the page, or to be scrolled."""
+    name = picture.path.replace("/", "-").replace("_", "-")
+    svg = svg_for_page(picture.figure, name, picture.caption.split(". ")[0])
+    shown = figure(svg, picture.caption)
+    inches = picture.figure.get_size_inches()[0]
+    if inches <= _PAGE_INCHES:
+        return shown
+    # As large as the page where its text stays readable, otherwise larger.
+    pixels = max(min(inches * _PIXELS_PER_INCH, _PAGE_PIXELS), inches * _FEWEST_PIXELS_PER_INCH)
+    width = round(pixels)
+    # The picture alone scrolls; its caption stays as wide as the text.
+    svg, rest = shown.split("\n<figcaption>", 1)
+    start, svg = svg.split("\n", 1)
+    box = f'<div class="wide" tabindex="0"><div style="width:{width}px">{svg}</div></div>'
+    return Markup(f"{start}\n{box}\n<figcaption>{rest}")
 
 
 def _opening(analysis: Analysis) -> str:
@@ -151,23 +170,6 @@ def _opening(analysis: Analysis) -> str:
 def _tokens(analysis: Analysis) -> Markup:
     shown = " ".join(f"<code>{text(token)}</code>" for token in analysis.tokens)
     return paragraph(Markup(f"The text, token by token: {shown}"))
-
-
-def _figure(picture: Picture) -> Markup:
-    name = picture.path.replace("/", "-").replace("_", "-")
-    svg = svg_for_page(picture.figure, name, picture.caption.split(". ")[0])
-    shown = figure(svg, picture.caption)
-    inches = picture.figure.get_size_inches()[0]
-    if inches <= _PAGE_INCHES:
-        return shown
-    # As large as the page where its text stays readable, otherwise larger.
-    pixels = max(min(inches * _PIXELS_PER_INCH, _PAGE_PIXELS), inches * _FEWEST_PIXELS_PER_INCH)
-    width = round(pixels)
-    # The picture alone scrolls; its caption stays as wide as the text.
-    svg, rest = shown.split("\n<figcaption>", 1)
-    start, svg = svg.split("\n", 1)
-    box = f'<div class="wide" tabindex="0"><div style="width:{width}px">{svg}</div></div>'
-    return Markup(f"{start}\n{box}\n<figcaption>{rest}")
 
 
 def _explorer(analysis: Analysis, weights: Sequence[Tensor]) -> Markup:
