@@ -56,7 +56,7 @@ def test_trace_tells_the_steps(run: Run, capsys: pytest.CaptureFixture[str]) -> 
     assert mask["outputs"][0]["excerpt"][0][1] is None
     weights = next(step for step in document["steps"] if step["title"] == "Attention weights")
     assert weights["outputs"][0]["excerpt"][0][:2] == [1.0, 0.0]
-    assert [step["number"] for step in document["steps"]] == list(range(1, 31))
+    assert [step["number"] for step in document["steps"]] == list(range(1, 33))
 
 
 @pytest.mark.parametrize(
