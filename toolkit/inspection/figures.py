@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PER_TOKEN = 0.1  # inches that a label of 5.5 points needs
-_WIDEST = 18.0
+_WIDEST = 20.0
 _LENS_COLUMNS = 20
-_MOST_NAMES = 60
+_FEW_NAMES, _MOST_NAMES = 25, 60
 _SEQUENTIAL, _DIVERGING = "Blues", "RdBu_r"
 
 
@@ -404,7 +404,9 @@ def sparsity_figure(found: Sequence[SparsityFinding]) -> Figure:
 def pca_figure(found: EmbeddingFinding, names: Sequence[str]) -> Figure:
     """The text's tokens on the first two principal components of the embedding."""
     with paper_style():
-        figure = new_figure(3.2)
+        # Many names need room.
+        width = WIDTH if len(names) <= _FEW_NAMES else 2 * WIDTH
+        figure = new_figure(0.9 * width, width=width)
         axes: Any = figure.subplots()
         x, y = zip(*found.coordinates, strict=True)
         axes.plot(x, y, "o", color=PALETTE[0], markersize=3)
