@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-_PER_TOKEN = 0.1  # inches that a label of 5.5 points needs
-_WIDEST = 20.0
+_PER_TOKEN = 0.09  # inches that a label of 5.5 points needs
+_WIDEST = 18.0
 _LENS_COLUMNS = 20
 _FEW_NAMES, _MOST_NAMES = 25, 60
 _SEQUENTIAL, _DIVERGING = "Blues", "RdBu_r"

@@ -157,10 +157,10 @@ def text_scores(weights: Tensor, visible: Tensor) -> list[dict[str, Score]]:
     """The scores of each head that any text shows: weights (H, T, T), at least 2 tokens."""
     weights, even = weights.double().cpu(), even_attention(visible.cpu())[None]
     visible = visible.cpu()
-    previous = [_mean_of(w.diagonal(-1, -2, -1)) for w in (weights, even)]
+    previous = [w.diagonal(-1, -2, -1).mean(-1) for w in (weights, even)]
     sees_first = visible[1:, 0]
-    first = [_mean_of(w[:, 1:, 0][:, sees_first]) for w in (weights, even)]
-    largest = [_mean_of(w[:, 1:].amax(-1)) for w in (weights, even)]
+    first = [w[:, 1:, 0][:, sees_first].mean(-1) for w in (weights, even)]
+    largest = [w[:, 1:].amax(-1).mean(-1) for w in (weights, even)]
     far, even_far = (distance(w)[:, 1:].mean(-1) for w in (weights, even))
     local = 1.0 - far / even_far
     many = visible.sum(-1) > 1
@@ -235,12 +235,8 @@ def divergence(weights: Tensor) -> Tensor:
     return bits.clamp(min=0.0)  # rounding may leave −1e-17
 
 
-def _mean_of(rows: Tensor) -> Tensor:
-    """The mean over the last dimension; nan where it is empty."""
-    return rows.mean(-1)
-
-
 def _score(value: Tensor, chance: Tensor) -> Score:
+    """None where the value is a mean over nothing."""
     if not bool(value.isfinite()):
         return Score(None, None)
     above = (value - chance) / (1.0 - chance) if chance < 1.0 else torch.zeros(())
