@@ -203,6 +203,8 @@ class TrainingSession:
             )
         require_length(dataset, "train", language_model.block_size)
         require_layers(language_model, config)
+        if speedrun is not None:  # too short a time is refused before there is a folder
+            seconds_to_train(speedrun, time.monotonic() - began)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
             status="running",

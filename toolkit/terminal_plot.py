@@ -71,14 +71,14 @@ def line_chart(
 def format_number(value: float) -> str:
     """A short label: 1234567 is "1.23M", 0.01234 is "0.0123".
 
-    >>> format_number(1234567), format_number(950), format_number(0.012345)
-    ('1.23M', '950', '0.0123')
+    >>> format_number(1234567), format_number(1352.7), format_number(0.012345)
+    ('1.23M', '1353', '0.0123')
     """
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}"
-    if value == int(value):
-        return str(int(value))
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:.0f}"
     return f"{value:.3g}"
 
 

@@ -84,6 +84,7 @@ def test_time_that_is_gone_already_counts(tmp_path: Path) -> None:
         TrainingSession.start(
             TEXT, "char", speedrun=4.0, spent=9.0, out=tmp_path / "run", device="cpu"
         )
+    assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="A speedrun is of the model gpt, not of bigram"):
         TrainingSession.start(TEXT, "char", speedrun=4.0, model="bigram", out=tmp_path / "b")
 

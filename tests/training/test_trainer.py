@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from tiny_training import T, V, assert_same, bigram, config, dataset, gpt, weights
+from torch import Tensor
 
 from toolkit.data import BatchLoader, TokenDataset, bits_per_byte
 from toolkit.errors import RunError, TrainingError, UsageError
 from toolkit.models import LanguageModel, LMOutput
 from toolkit.models.bigram import BigramModel
-from toolkit.models.config import BigramConfig, GPTConfig, ModelConfig
-from toolkit.models.gpt import GPTModel
+from toolkit.models.config import BigramConfig, ModelConfig
 from toolkit.training import (
     CheckpointSaved,
     EarlyStopped,
@@ -32,14 +32,11 @@ from toolkit.training import (
     Interrupted,
     Sampled,
     StepDone,
-    TrainConfig,
     Trainer,
     TrainResult,
     validation_loss,
 )
 from toolkit.training import trainer as trainer_module
-
-V, T = 11, 8
 
 
 @pytest.fixture(autouse=True)
@@ -50,51 +47,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def dataset(train: int = 600, val: int = 77) -> TokenDataset:
-    random = np.random.default_rng(0)
-    walk = np.cumsum(random.integers(0, 3, size=train + val)) % V
-    return TokenDataset.from_ids(walk[:train], walk[train:], V)
-
-
-def gpt(dropout: float = 0.0) -> GPTModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return GPTModel(GPTConfig(V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout))
-
-
-def bigram() -> BigramModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return BigramModel(BigramConfig(V, block_size=T))
-
-
-def config(**options: Any) -> TrainConfig:
-    base: dict[str, Any] = {
-        "batch_size": 4,
-        "max_steps": 12,
-        "eval_every": 4,
-        "checkpoint_every": 4,
-        "warmup_steps": 2,
-        "log_every": 1,
-        "device": "cpu",
-    }
-    return TrainConfig(**{**base, **options})
-
-
 def result_of(trainer: Trainer) -> TrainResult:
     last = list(trainer.run())[-1]
     assert isinstance(last, Finished)
     return last.result
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_same_weights(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -219,7 +175,7 @@ def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(
     assert second.step == stop_after
     result = result_of(second)
 
-    assert_same_weights(weights(second.model), weights(whole.model))
+    assert_same(weights(second.model), weights(whole.model))
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
     assert result.best_val_loss == expected.best_val_loss
     for name in ("model", "optimizer", "random"):
@@ -255,7 +211,7 @@ def test_looking_does_not_change_the_weights() -> None:
     options = config(eval_every=1, sample_every=1)
     trainer = Trainer(watched, dataset(), options, sample=noisy)
     events = list(trainer.run())
-    assert_same_weights(weights(quiet), weights(watched))
+    assert_same(weights(quiet), weights(watched))
     assert sum(isinstance(event, Sampled) for event in events) == 12
 
 
@@ -268,7 +224,7 @@ def test_the_callers_random_numbers_are_neither_used_nor_touched() -> None:
     assert torch.equal(torch.rand(3), expected)
     for _ in Trainer(two, dataset(), config()).run():
         torch.rand(5)  # a listener that draws from the global state
-    assert_same_weights(weights(one), weights(two))
+    assert_same(weights(one), weights(two))
 
 
 class DrawingModel(BigramModel):
@@ -497,7 +453,7 @@ def test_without_a_validation_part_the_last_weights_are_saved() -> None:
     result = result_of(trainer)
     assert result.best_val_loss is None
     assert len(saved) == 1
-    assert_same_weights(saved[0], weights(trainer.model))
+    assert_same(saved[0], weights(trainer.model))
 
 
 def test_a_vocabulary_larger_than_the_models_is_refused() -> None:
