@@ -16,6 +16,7 @@ import toolkit
 from toolkit.commands import (
     corpora,
     export,
+    fixtures,
     generate,
     ladder,
     plot,
@@ -56,6 +57,7 @@ def _root(
 for module in (train, sweep, ladder, generate, export, plot, vocab_stats, tokenize, runs):
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
+app.add_typer(fixtures.commands, name="fixtures")
 
 
 def main(arguments: list[str] | None = None) -> None:
