@@ -24,12 +24,23 @@ def blocks(page: Path, language: str) -> list[str]:
     return [part.split("\n```")[0] for part in parts]
 
 
+def statements(block: str) -> list[str]:
+    """The lines of a block, those of one statement together."""
+    lines = block.splitlines()
+    spans: list[tuple[int, int]] = []
+    for node in ast.parse(block).body:
+        if not spans or node.lineno > spans[-1][1]:
+            spans.append((node.lineno, node.end_lineno or node.lineno))
+    return ["\n".join(lines[start - 1 : end]) for start, end in spans]
+
+
 @pytest.mark.parametrize(
     ("page", "values"),
     [
         ("bpe.md", 6),
         ("experiments.md", 5),
         ("export.md", 2),
+        ("fixtures.md", 4),
         ("inspection.md", 10),
         ("ladder.md", 19),
         ("models.md", 8),
@@ -41,15 +52,15 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_python_on_the_pages(
     page: str, values: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each statement of Python is run, and where a comment shows a value, that is what comes."""
+    """Each statement is run, and where a comment shows a value, that is what comes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
     names: dict[str, object] = {}
     checked = 0
     # The page on bpe opens files that nobody has in its second block.
     for block in blocks(DOCS / page, "python")[: 1 if page == "bpe.md" else None]:
-        for line in re.split(r"\n(?!    )", block):  # what is indented belongs to the line before
-            code, _, comment = line.partition("  # ")
+        for statement in statements(block):
+            code, _, comment = statement.partition("  # ")
             if comment:
                 assert eval(code, names) == ast.literal_eval(comment), code
                 checked += 1

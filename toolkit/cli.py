@@ -16,6 +16,7 @@ import toolkit
 from toolkit.commands import (
     corpora,
     export,
+    fixtures,
     generate,
     inspect,
     ladder,
@@ -60,6 +61,7 @@ for module in (
 ):  # fmt: skip
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
+app.add_typer(fixtures.commands, name="fixtures")
 
 
 def main(arguments: list[str] | None = None) -> None:
