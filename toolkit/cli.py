@@ -18,6 +18,7 @@ from toolkit.commands import (
     export,
     generate,
     ladder,
+    perplexity,
     plot,
     runs,
     sweep,
@@ -53,7 +54,18 @@ def _root(
 
 
 # In the order in which --help lists them.
-for module in (train, sweep, ladder, generate, export, plot, vocab_stats, tokenize, runs):
+for module in (
+    train,
+    sweep,
+    ladder,
+    generate,
+    perplexity,
+    export,
+    plot,
+    vocab_stats,
+    tokenize,
+    runs,
+):
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 
