@@ -139,7 +139,8 @@ class Session:
         self._show_options("")
 
     def _show_options(self, _: str) -> None:
-        shown = (f"{flag(key).strip('-')} {value}" for key, value in sorted(self.options.items()))
+        given = [each for each in sorted(self.options.items()) if each[1] not in ((), False)]
+        shown = (f"{flag(key).strip('-')} {value}" for key, value in given)
         console.notice(", ".join(shown))
 
     def _again(self, _: str) -> None:

@@ -211,7 +211,7 @@ def test_forced_tokens_come_one_after_the_other() -> None:
 
 def test_the_given_logits_are_not_changed(logits: Tensor, ids: Tensor) -> None:
     before = logits.clone()
-    values: dict[str, Any] = {"logit_bias": {1: 1.0}, "forbidden": [1], "forced": [1] * 99}
+    values: dict[str, Any] = {"logit_bias": {1: 1.0}, "forbid": [1], "force": [1] * 99}
     for name, step in PROCESSORS.items():
         value = values.get(name, 1 if name in ("top_k", "no_repeat_ngram") else 0.5)
         processor = make_sampler(**{step.option: value}).processors[0]
@@ -285,8 +285,8 @@ def test_a_sampler_from_wrong_text(text: str, message: str) -> None:
         ("no_repeat_ngram", 0, "--no-repeat-ngram 0 must be at least 1"),
         ("logit_bias", {5: math.nan}, "--logit-bias nan must be finite"),
         ("logit_bias", {(): 1.0}, "--logit-bias () must be an id or several"),
-        ("forbidden", ["a"], "--forbid 'a' must be an id or several, whole numbers from 0 on"),
-        ("forced", [-1], "--force [-1] must be an id or several, whole numbers from 0 on"),
+        ("forbid", ["a"], "--forbid 'a' must be an id or several, whole numbers from 0 on"),
+        ("force", [-1], "--force [-1] must be an id or several, whole numbers from 0 on"),
     ],
 )
 def test_a_value_that_cannot_be(option: str, value: object, message: str) -> None:

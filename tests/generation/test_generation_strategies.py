@@ -83,7 +83,7 @@ def test_greedy_refuses_what_it_would_ignore(option: str) -> None:
     assert str(caught.value) == (
         f"The strategy greedy does not take --{option.replace('_', '-')} (its options: "
         "--logit-bias, --repetition-penalty, --presence-penalty, --frequency-penalty, "
-        "--no-repeat-ngram, --forbidden, --forced). "
+        "--no-repeat-ngram, --forbid, --force). "
         "Leave it out, or choose another --strategy."
     )
 

@@ -110,7 +110,7 @@ class BeamSearch:
                 found = group.advance(rows.float(), chosen, self.diversity_penalty)
                 parents += [row + parent for parent in found]
                 row += len(rows)
-                chosen.update(beam.ids[-1] for beam in group.running)
+                chosen.update(group.chosen)
             if not parents or step == request.max_new_tokens - 1:
                 break
             decoder.select(parents)
@@ -125,12 +125,13 @@ class _Group:
     """Beams that compete with each other.
 
     `running` go on, with the sum of their log-probabilities as score; `finished` are done, with the
-    score that counts, the best first.
+    score that counts, the best first. `chosen` are the tokens of the last step, of both.
     """
 
     def __init__(self, width: int, length_penalty: float, request: Request) -> None:
         self.running = [Hypothesis((), 0.0)]
         self.finished: list[Hypothesis] = []
+        self.chosen: list[int] = []
         self._width = width
         self._length_penalty = length_penalty
         self._request = request
@@ -140,6 +141,7 @@ class _Group:
 
         Returns the row of each new running beam's parent; none where the group is done.
         """
+        self.chosen = []
         if not self.running:
             return []
         request = self._request
@@ -170,8 +172,10 @@ class _Group:
             )
             if ends:
                 if rank < self._width:
+                    self.chosen.append(token_id)
                     self._finish(Hypothesis(ids, score / length**self._length_penalty))
             elif len(running) < self._width:
+                self.chosen.append(token_id)
                 running.append(Hypothesis(ids, score))
                 parents.append(parent)
         self.running = running if running and self._can_improve(running[0], length) else []

@@ -24,6 +24,8 @@ from toolkit.tokenizers import Tokenizer
 
 # As json.dumps writes it. With free white space a small model may write nothing else.
 _JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# Why the automaton stops where nothing may follow.
+_DEAD_ENDS = ("NoExtension", "NoExtensionBias")
 
 
 class Constraint(ContextProcessor):
@@ -58,24 +60,26 @@ class Constraint(ContextProcessor):
     def __call__(self, logits: Tensor, contexts: Sequence[Context]) -> Tensor:
         rows = [self._allowed(context, logits.size(-1)) for context in contexts]
         allowed = torch.from_numpy(np.stack(rows)).to(logits.device)  # (B, V)
-        return logits.masked_fill(~allowed, EXCLUDED)
+        masked = logits.masked_fill(~allowed, EXCLUDED)
+        if (masked == EXCLUDED).all(dim=-1).any():
+            raise UsageError(f"{self._what}: other options rule out every token that matches it.")
+        return masked
 
     def is_complete(self, context: Context) -> bool:
         matcher = self._matcher(context)
-        return bool(matcher.is_stopped())
+        return bool(matcher.is_stopped() and not matcher.is_error())
 
     def _allowed(self, context: Context, vocab_size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which tokens may come next: (V)."""
         matcher = self._matcher(context)
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        self._check(matcher)
-        allowed = np.unpackbits(bits, bitorder="little")[:vocab_size].astype(bool)
-        if not allowed.any():
+        if matcher.stop_reason() in _DEAD_ENDS:
             raise UsageError(
-                f"{self._what}: the text so far matches or could, but the tokenizer has no token "
-                "that could follow and none that ends it. Choose another pattern or tokenizer."
+                f"{self._what}: no token of the tokenizer goes on from {context.new_ids} to a text "
+                "that matches. Choose another pattern or tokenizer."
             )
-        return allowed
+        self._check(matcher)
+        return np.unpackbits(bits, bitorder="little")[:vocab_size].astype(bool)
 
     def _matcher(self, context: Context) -> Any:
         """The automaton after this row's new tokens."""

@@ -45,8 +45,8 @@ class SamplingOptions(TypedDict, total=False):
     frequency_penalty: float | None
     no_repeat_ngram: int | None
     logit_bias: Mapping[TokenIds, float] | None
-    forbidden: Sequence[TokenIds] | None
-    forced: Sequence[int] | None
+    forbid: Sequence[TokenIds] | None
+    force: Sequence[int] | None
     num_beams: int | None
     length_penalty: float | None
     num_groups: int | None

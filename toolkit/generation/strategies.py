@@ -72,8 +72,8 @@ _BY_CONTEXT = {
     "presence_penalty": Step(f"{_HERE}.penalties:PresencePenalty", "presence_penalty"),
     "frequency_penalty": Step(f"{_HERE}.penalties:FrequencyPenalty", "frequency_penalty"),
     "no_repeat_ngram": Step(f"{_HERE}.penalties:NoRepeatNgram", "no_repeat_ngram"),
-    "forbidden": Step(f"{_HERE}.penalties:Forbidden", "forbidden", numeric=False),
-    "forced": Step(f"{_HERE}.penalties:Forced", "forced", numeric=False),
+    "forbid": Step(f"{_HERE}.penalties:Forbidden", "forbid", numeric=False),
+    "force": Step(f"{_HERE}.penalties:Forced", "force", numeric=False),
 }
 # What shapes the distribution. Temperature first, as in the papers: k and p then cut the
 # distribution that is drawn from.
