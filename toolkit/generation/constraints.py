@@ -73,7 +73,7 @@ class Constraint(ContextProcessor):
         """Which tokens may come next: (V)."""
         matcher = self._matcher(context)
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        if matcher.stop_reason() in _DEAD_ENDS:
+        if matcher.is_error() and matcher.get_error().strip() in _DEAD_ENDS:
             raise UsageError(
                 f"{self._what}: no token of the tokenizer goes on from {context.new_ids} to a text "
                 "that matches. Choose another pattern or tokenizer."
