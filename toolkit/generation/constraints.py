@@ -24,8 +24,6 @@ from toolkit.tokenizers import Tokenizer
 
 # As json.dumps writes it. With free white space a small model may write nothing else.
 _JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Why the automaton stops where nothing may follow.
-_DEAD_ENDS = ("NoExtension", "NoExtensionBias")
 
 
 class Constraint(ContextProcessor):
@@ -73,7 +71,7 @@ class Constraint(ContextProcessor):
         """Which tokens may come next: (V)."""
         matcher = self._matcher(context)
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        if matcher.is_error() and matcher.get_error().strip() in _DEAD_ENDS:
+        if matcher.get_error().startswith("NoExtension"):  # nothing may follow
             raise UsageError(
                 f"{self._what}: no token of the tokenizer goes on from {context.new_ids} to a text "
                 "that matches. Choose another pattern or tokenizer."
