@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
+    from toolkit.generation import score_text as score_text
     from toolkit.ladder import climb as climb
     from toolkit.learning_rate import find_learning_rate as find_learning_rate
     from toolkit.models import LanguageModel as LanguageModel
@@ -61,7 +62,7 @@ _HOME = {
     "data": ("BatchLoader", "TokenDataset"),
     "errors": ("ToolkitError",),
     "exporting": ("export",),
-    "generation": ("Completion", "Generator", "Sampler"),
+    "generation": ("Completion", "Generator", "Sampler", "score_text"),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),

@@ -1,4 +1,4 @@
-"""Text from models: samplers, generation with and without a tokenizer, streaming.
+"""Text from models: samplers, searches, patterns, streaming; and how well models predict texts.
 
     generator = Generator(model, tokenizer)
     generator.generate("ROMEO:", max_new_tokens=200, top_k=50, seed=1).text

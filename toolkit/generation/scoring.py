@@ -2,8 +2,8 @@
 
 A text longer than the model's context is read in windows that overlap. Each token is predicted
 once, in the first window that reaches it: from `stride` on, every token is predicted from at least
-`block_size − stride` tokens before it. A small stride is the better measure and costs more.
-Perplexity depends on the tokenizer; bits per byte can be compared between tokenizers.
+`block_size − stride` tokens before it. A small stride gives each token more context, and takes
+longer. Perplexity depends on the tokenizer; bits per byte can be compared between tokenizers.
 """
 
 from __future__ import annotations
