@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
+    from toolkit.generation import score_text as score_text
     from toolkit.inspecting import inspect_text as inspect_text
     from toolkit.inspection import Inspector as Inspector
     from toolkit.inspection import Tracer as Tracer
@@ -64,7 +65,7 @@ _HOME = {
     "data": ("BatchLoader", "TokenDataset"),
     "errors": ("ToolkitError",),
     "exporting": ("export",),
-    "generation": ("Completion", "Generator", "Sampler"),
+    "generation": ("Completion", "Generator", "Sampler", "score_text"),
     "inspecting": ("inspect_text",),
     "inspection": ("Inspector", "Tracer"),
     "ladder": ("climb",),

@@ -20,6 +20,7 @@ from toolkit.commands import (
     generate,
     inspect,
     ladder,
+    perplexity,
     plot,
     runs,
     sweep,
@@ -57,8 +58,19 @@ def _root(
 
 # In the order in which --help lists them.
 for module in (
-    train, sweep, ladder, generate, trace, inspect, export, plot, vocab_stats, tokenize, runs,
-):  # fmt: skip
+    train,
+    sweep,
+    ladder,
+    generate,
+    perplexity,
+    trace,
+    inspect,
+    export,
+    plot,
+    vocab_stats,
+    tokenize,
+    runs,
+):
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 app.add_typer(fixtures.commands, name="fixtures")

@@ -27,7 +27,6 @@ from toolkit.terminal_plot import format_number
 if TYPE_CHECKING:
     from toolkit.corpora import CorpusInfo
     from toolkit.exporting import Exported
-    from toolkit.generation import Completion
     from toolkit.run import Run
     from toolkit.token_files import TokenizedCorpus
 
@@ -73,6 +72,12 @@ def notice(message: str) -> None:
 def print_json(value: Any) -> None:
     """A JSON document on standard output; dataclasses and bytes are understood."""
     sys.stdout.write(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """A JSON document on a line of its own, at once."""
+    sys.stdout.write(json.dumps(to_jsonable(value), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def format_size(num_bytes: int | float) -> str:
@@ -303,14 +308,3 @@ def print_pieces(pieces: Iterator[str]) -> None:
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()
-
-
-def completion_to_json(completion: Completion) -> dict[str, Any]:
-    """What `toolkit generate --json` prints for one sample."""
-    return {
-        "prompt": completion.prompt,
-        "text": completion.text,
-        "ids": list(completion.ids),
-        "finish_reason": completion.finish_reason,
-        "seed": completion.seed,
-    }

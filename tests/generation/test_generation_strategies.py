@@ -11,27 +11,32 @@ from torch import Tensor
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.generation import (
     STRATEGIES,
+    EpsilonCutoff,
+    EtaCutoff,
     Greedy,
     LogitsProcessor,
+    MinP,
+    PresencePenalty,
     Step,
     Strategy,
     Temperature,
     TopK,
     TopP,
+    Typical,
     available_strategies,
     make_sampler,
 )
 
 
 @dataclass(frozen=True)
-class MinP(LogitsProcessor):
-    """Tokens at least `min_p` times as likely as the likeliest: a strategy from outside."""
+class NotFarBelow(LogitsProcessor):
+    """Tokens at least `share` times as likely as the likeliest: a strategy from outside."""
 
-    min_p: float
+    share: float
 
     def __call__(self, logits: Tensor) -> Tensor:
         probabilities = logits.softmax(dim=-1)
-        border = self.min_p * probabilities.amax(dim=-1, keepdim=True)
+        border = self.share * probabilities.amax(dim=-1, keepdim=True)
         return logits.masked_fill(probabilities < border, float("-inf"))
 
 
@@ -53,6 +58,12 @@ class MinP(LogitsProcessor):
         ("top-p", {}, [TopP(0.9)]),
         ("top-p", {"top_p": 0.3}, [TopP(0.3)]),
         ("top-p", {"top_k": 5, "temperature": None}, [TopK(5), TopP(0.9)]),
+        ("min-p", {}, [MinP(0.05)]),
+        ("min-p", {"temperature": 2, "min_p": 0.2}, [Temperature(2), MinP(0.2)]),
+        ("typical", {}, [Typical(0.9)]),
+        ("epsilon", {}, [EpsilonCutoff(3e-4)]),
+        ("eta", {"eta_cutoff": 0.1, "top_p": 0.5}, [TopP(0.5), EtaCutoff(0.1)]),
+        ("greedy", {"presence_penalty": 1}, [PresencePenalty(1), Greedy()]),
     ],
 )
 def test_options_become_processors_in_order(
@@ -70,7 +81,9 @@ def test_greedy_refuses_what_it_would_ignore(option: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_sampler("greedy", **{option: 1})
     assert str(caught.value) == (
-        f"The strategy greedy does not take --{option.replace('_', '-')} (its options: none). "
+        f"The strategy greedy does not take --{option.replace('_', '-')} (its options: "
+        "--logit-bias, --repetition-penalty, --presence-penalty, --frequency-penalty, "
+        "--no-repeat-ngram, --forbid, --force). "
         "Leave it out, or choose another --strategy."
     )
 
@@ -104,17 +117,17 @@ def test_an_unknown_strategy_is_answered_with_a_guess() -> None:
 
 
 def test_a_new_strategy_is_a_class_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Step(f"{__name__}:MinP", "min_p", default=0.05)
+    step = Step(f"{__name__}:NotFarBelow", "share", default=0.05)
     entry = Strategy("Not far below the likeliest.", (step,))
-    monkeypatch.setitem(STRATEGIES, "min-p", entry)
-    assert "min-p" in available_strategies()
-    assert make_sampler("min-p").processors == (MinP(0.05),)
-    sampler = make_sampler("min-p", min_p=0.5)
+    monkeypatch.setitem(STRATEGIES, "near", entry)
+    assert "near" in available_strategies()
+    assert make_sampler("near").processors == (NotFarBelow(0.05),)
+    sampler = make_sampler("near", share=0.5)
     probabilities = sampler.probabilities(torch.tensor([[4.0, 3.0, 1.0]]).log())
     # 3/8 is at least half of 4/8, 1/8 is not. Eight times float32's rounding.
     torch.testing.assert_close(probabilities, torch.tensor([[4 / 7, 3 / 7, 0]]), rtol=1e-6, atol=0)
-    with pytest.raises(UsageError, match="min-p does not take --top-k"):
-        make_sampler("min-p", top_k=3)
+    with pytest.raises(UsageError, match="near does not take --top-k"):
+        make_sampler("near", top_k=3)
 
 
 def test_every_strategy_says_what_it_does() -> None:
@@ -125,11 +138,11 @@ def test_every_strategy_says_what_it_does() -> None:
 def test_listing_strategies_and_seeds_needs_no_torch() -> None:
     code = (
         "import sys; from toolkit.generation import STRATEGIES, available_strategies, fresh_seed;"
-        "fresh_seed(); print(available_strategies(), 'torch' in sys.modules)"
+        "fresh_seed(); print(len(available_strategies()), 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "['greedy', 'multinomial', 'top-k', 'top-p'] False"
+    assert result.stdout.strip() == "10 False"
 
 
 def test_the_package_has_exactly_the_names_that_it_lists() -> None:

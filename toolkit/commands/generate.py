@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,20 +14,38 @@ from toolkit.commands.options import (
     Quiet,
     RunPath,
     Verbose,
+    panel_option,
+    read_text,
     refuse_together,
 )
-from toolkit.errors import UsageError
+from toolkit.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from toolkit.generation import Generator
+    from toolkit.opening import OpenedModel
+    from toolkit.tokenizers import Tokenizer
 
 commands = typer.Typer()
 
 # Small models are unsure of much: drawn as they are, their texts have more invented words.
 DEFAULT_TEMPERATURE = 0.7
+# How many likely tokens --show probs shows.
+RUNNERS_UP = 3
+
+_DRAWING = "How tokens are drawn"
+_SEARCH = "Searches and drafts"
+_OUTPUT = "Output"
+# What shapes the distribution: with one of these, no default temperature.
+_SHAPING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+_STRATEGIES = "multinomial|greedy|top-k|top-p|min-p|typical|epsilon|eta|beam|contrastive"
 
 
 @commands.command(
     epilog='Examples: [cyan]toolkit generate "ROMEO:"[/cyan] · '
     "[cyan]toolkit generate --strategy top-k --top-k 50 --seed 1 JULIET:[/cyan] · "
+    "[cyan]toolkit generate --sampler repetition-penalty=1.2,temperature=0.8,min-p=0.05[/cyan] · "
     "[cyan]toolkit generate --model openai-community/gpt2 Hello[/cyan] · "
+    "[cyan]toolkit generate --prompts prompts.txt --jsonl[/cyan] · "
     "[cyan]echo -n ROMEO: | toolkit generate - --json[/cyan]"
 )
 def generate(
@@ -45,22 +62,142 @@ def generate(
         str | None,
         typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="How much to write.")] = 200,
-    strategy: Annotated[
-        str,
-        typer.Option(metavar="multinomial|greedy|top-k|top-p", help="How the next token is drawn."),
-    ] = "multinomial",
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="Below 1 is safer, above wilder; 0.7 if no option says otherwise."),
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="One prompt a line, or .jsonl with the field prompt in each line."
+        ),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Only the likeliest with p together.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="How much to write.")] = 200,
+    max_time: Annotated[
+        float | None, typer.Option(help="Seconds after which no further token is drawn.")
+    ] = None,
     num_samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text; repeatable.")
     ] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Go on after a token that ends a text.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    strategy: Annotated[
+        str | None,
+        panel_option(
+            _DRAWING, metavar=_STRATEGIES, help="How tokens are chosen; multinomial by default."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        panel_option(
+            _DRAWING, help="Below 1 is safer, above wilder; 0.7 if no option says otherwise."
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, panel_option(_DRAWING, help="Only the k likeliest tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None, panel_option(_DRAWING, help="Only the likeliest with p together.")
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        panel_option(_DRAWING, help="Only those at least p times as likely as the likeliest."),
+    ] = None,
+    typical_p: Annotated[
+        float | None, panel_option(_DRAWING, help="Only the most typical with p together.")
+    ] = None,
+    epsilon_cutoff: Annotated[
+        float | None, panel_option(_DRAWING, help="Only those of at least this probability.")
+    ] = None,
+    eta_cutoff: Annotated[
+        float | None,
+        panel_option(_DRAWING, help="As epsilon, less where the model is unsure."),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        panel_option(_DRAWING, help="Above 1: what occurs in prompt or text is less likely."),
+    ] = None,
+    presence_penalty: Annotated[
+        float | None, panel_option(_DRAWING, help="Off the logit of each token drawn before.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None,
+        panel_option(_DRAWING, help="Off the logit for each time that a token was drawn."),
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None, panel_option(_DRAWING, help="Never the same n tokens in a row twice.")
+    ] = None,
+    logit_bias: Annotated[
+        list[str] | None,
+        panel_option(
+            _DRAWING, metavar="TEXT=BIAS", help="Make a text more or less likely; repeatable."
+        ),
+    ] = None,
+    forbid: Annotated[
+        list[str] | None,
+        panel_option(_DRAWING, metavar="TEXT", help="Never this text's tokens; repeatable."),
+    ] = None,
+    force: Annotated[
+        str | None, panel_option(_DRAWING, metavar="TEXT", help="The new text begins with this.")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        panel_option(
+            _DRAWING,
+            metavar="NAME=NUMBER,…",
+            help="Processors in an order of your own, instead of the options above.",
+        ),
+    ] = None,
+    regex: Annotated[
+        str | None,
+        panel_option(_DRAWING, metavar="PATTERN", help="The new text matches this as a whole."),
+    ] = None,
+    json_schema: Annotated[
+        str | None,
+        panel_option(_DRAWING, metavar="FILE", help="The new text is JSON of this schema."),
+    ] = None,
+    num_beams: Annotated[
+        int | None, panel_option(_SEARCH, help="beam: how many sequences are kept; 4.")
+    ] = None,
+    length_penalty: Annotated[
+        float | None, panel_option(_SEARCH, help="beam: above 0 favours longer texts; 1.")
+    ] = None,
+    num_groups: Annotated[
+        int | None, panel_option(_SEARCH, help="beam: groups that differ from each other; 1.")
+    ] = None,
+    diversity_penalty: Annotated[
+        float | None, panel_option(_SEARCH, help="beam: how much groups are to differ.")
+    ] = None,
+    contrast_k: Annotated[
+        int | None, panel_option(_SEARCH, help="contrastive: how many tokens compete; 5.")
+    ] = None,
+    contrast_alpha: Annotated[
+        float | None,
+        panel_option(_SEARCH, help="contrastive: how much unlikeness counts, 0 to 1; 0.6."),
+    ] = None,
+    draft: Annotated[
+        str | None,
+        panel_option(
+            _SEARCH, metavar="RUN", help="A smaller run that drafts tokens; same distribution."
+        ),
+    ] = None,
+    num_draft_tokens: Annotated[
+        int | None, panel_option(_SEARCH, help="How many it drafts at once; 4.")
+    ] = None,
+    show: Annotated[
+        str | None,
+        panel_option(_OUTPUT, metavar="probs", help="Tokens coloured by their probability."),
+    ] = None,
+    logprobs: Annotated[
+        int | None,
+        panel_option(_OUTPUT, metavar="N", help="JSON: each token's logprob and N likeliest."),
+    ] = None,
+    jsonl: Annotated[
+        bool, panel_option(_OUTPUT, "--jsonl", help="One line of JSON a text, as it is finished.")
+    ] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", "-i", help="Write in turns with the model; /help."),
+    ] = False,
     device: Device = "auto",
     config: Config = None,
     json: Json = False,
@@ -69,59 +206,153 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams."""
-    from toolkit import console
-    from toolkit.generation import Generator, fresh_seed, sample_seed
-    from toolkit.opening import open_model, open_run
-    from toolkit.training import resolve_device
+    from toolkit import console, generation_repl, generation_view
+    from toolkit.generation import Generator, fresh_seed, parse_sampler, read_prompts
 
     refuse_together({"--run": run, "--model": model})
+    refuse_together({"--json": json, "--jsonl": jsonl, "--show": show})
+    refuse_together({"PROMPT": prompt or None, "--prompts": prompts, "--interactive": interactive})
+    refuse_together({"--json": json, "--jsonl": jsonl, "--interactive": interactive})
+    if interactive and (show is not None or num_samples != 1):
+        raise UsageError("--interactive shows one text: leave --show and --num-samples out.")
     if tokenizer is not None and model is None:
         raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
+    if show is not None and show != "probs":
+        raise UnknownNameError("view", show, ["probs"])
+    if logprobs is not None and not (json or jsonl):
+        raise UsageError("--logprobs is for --json and --jsonl; to look at them: --show probs.")
     if prompt == "-":
-        prompt = _read_stdin()
-    where = str(resolve_device(device))
-    if model is not None:
-        opened = open_model(model, tokenizer=tokenizer, device=where)
-    else:
-        opened = open_run(run, device=where)
+        prompt = read_text("-")
+    texts = [prompt] if prompts is None else read_prompts(prompts)
+    opened = _open(run, model, tokenizer, device)
     generator = Generator(opened.model, opened.tokenizer, end_ids=opened.end_ids)
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
+    given: dict[str, Any] = {
         "strategy": strategy,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
-        "stop": tuple(stop or ()),
+        "min_p": min_p,
+        "typical_p": typical_p,
+        "epsilon_cutoff": epsilon_cutoff,
+        "eta_cutoff": eta_cutoff,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "no_repeat_ngram": no_repeat_ngram,
+        "logit_bias": _read_biases(logit_bias, opened.tokenizer),
+        "forbid": [_ids("--forbid", text, opened.tokenizer) for text in forbid or ()] or None,
+        "force": None if force is None else _ids("--force", force, opened.tokenizer),
+        "sampler": None if sampler is None else parse_sampler(sampler),
+        "regex": regex,
+        "json_schema": None if json_schema is None else read_text(json_schema),
+        "num_beams": num_beams,
+        "length_penalty": length_penalty,
+        "num_groups": num_groups,
+        "diversity_penalty": diversity_penalty,
+        "contrast_k": contrast_k,
+        "contrast_alpha": contrast_alpha,
+        "num_draft_tokens": num_draft_tokens,
+        "max_time": max_time,
+        "logprobs": RUNNERS_UP if show else logprobs,
     }
-    if strategy == "multinomial" and temperature is None and top_k is None and top_p is None:
+    options = {name: value for name, value in given.items() if value is not None}
+    options |= {"max_new_tokens": max_new_tokens, "stop": tuple(stop or ())}
+    options |= {"ignore_eos": ignore_eos, "seed": fresh_seed() if seed is None else seed}
+    plain = strategy in (None, "multinomial") and sampler is None
+    if plain and not options.keys() & set(_SHAPING):
         options["temperature"] = DEFAULT_TEMPERATURE
-    if num_samples < 1:
-        raise UsageError(f"--num-samples {num_samples} must be at least 1")
+    if draft is not None:
+        options["draft"] = _open_draft(draft, opened, device)
     if verbose:
         console.notice(f"{opened.folder}, {opened.model.num_params():,} parameters")
-    if json:
-        samples = generator.generate_samples(prompt, num_samples, seed=seed, **options)
-        rows = [console.completion_to_json(sample) for sample in samples]
-        kind = "run" if model is None else "model"
-        console.print_json({kind: str(opened.folder), "samples": rows})
+    if interactive:
+        generation_repl.Session(generator, options).run()
         return
-    if seed is None:
-        seed = fresh_seed()
-    for number in range(num_samples):
-        pieces = generator.stream(prompt, seed=sample_seed(seed, number), **options)
+    if json or jsonl:
+        found = generator.generate_many(texts, num_samples, **options)
+        rows = map(generation_view.completion_to_json, found)
+        if jsonl:
+            for row in rows:
+                console.print_json_line(row)
+            return
+        kind = "run" if model is None else "model"
+        console.print_json({kind: str(opened.folder), "samples": list(rows)})
+        return
+    _print_texts(generator, texts, num_samples, options, with_probabilities=show is not None)
+    if verbose:
+        console.notice(f"seed {options['seed']}")
+
+
+def _print_texts(
+    generator: Generator,
+    texts: list[str],
+    num_samples: int,
+    options: dict[str, Any],
+    *,
+    with_probabilities: bool,
+) -> None:
+    """The samples for people; text is shown as it comes where that is possible."""
+    from toolkit import console, generation_view
+    from toolkit.generation import sample_seed
+
+    # The samples of a beam search are its several best: they are found together.
+    together = with_probabilities or options.get("strategy") == "beam"
+    if together or num_samples < 1:  # which the generator refuses
+        samples = generator.generate_many(texts, num_samples, **options)
+        for number, sample in enumerate(samples):
+            if number:
+                console.print_rule()
+            console.print_prompt(sample.prompt)
+            if with_probabilities:
+                generation_view.print_probabilities(sample)
+            else:
+                console.print_pieces(iter([sample.text]))
+        return
+    for number, text in enumerate(text for text in texts for _ in range(num_samples)):
+        seed = sample_seed(options["seed"], number % num_samples)
+        pieces = generator.stream(text, **{**options, "seed": seed})
         if number:
             console.print_rule()
-        console.print_prompt(prompt)
+        console.print_prompt(text)
         console.print_pieces(pieces)
-    if verbose:
-        console.notice(f"seed {seed}")
 
 
-def _read_stdin() -> str:
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
+def _open(run: str | None, model: str | None, tokenizer: str | None, device: str) -> OpenedModel:
+    from toolkit.opening import open_model, open_run
+    from toolkit.training import resolve_device
+
+    where = str(resolve_device(device))
+    if model is not None:
+        return open_model(model, tokenizer=tokenizer, device=where)
+    return open_run(run, device=where)
+
+
+def _open_draft(draft: str, opened: OpenedModel, device: str) -> Any:
+    smaller = _open(None, draft, None, device)
+    if smaller.tokenizer.fingerprint() != opened.tokenizer.fingerprint():
         raise UsageError(
-            f"Standard input is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}."
-        ) from error
+            f"--draft {draft} has another tokenizer than {opened.folder}: both must have the same."
+        )
+    return smaller.model
+
+
+def _read_biases(
+    values: list[str] | None, tokenizer: Tokenizer
+) -> dict[tuple[int, ...], float] | None:
+    biases = {}
+    for value in values or ():
+        text, equals, number = value.rpartition("=")
+        try:
+            bias = float(number)
+        except ValueError:
+            bias = None
+        if not equals or bias is None:
+            raise UsageError(f"--logit-bias '{value}': expected TEXT=BIAS, such as ' love=2.5'")
+        biases[_ids("--logit-bias", text, tokenizer)] = bias
+    return biases or None
+
+
+def _ids(option: str, text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    if not text:
+        raise UsageError(f"{option} needs a text of at least one character.")
+    return tuple(tokenizer.encode(text))

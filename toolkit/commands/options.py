@@ -5,6 +5,7 @@ They mean the same everywhere, so they are declared once. Nothing heavy is impor
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,6 +130,24 @@ def refuse_together(given: dict[str, Any]) -> None:
     names = [name for name, value in given.items() if value not in (None, False, [])]
     if len(names) > 1:
         raise UsageError(f"{names[0]} and {names[1]} exclude each other; give one of them.")
+
+
+def read_text(source: str) -> str:
+    """The text of a file, or of standard input where it is -.
+
+    Raises:
+        UsageError: no such file, or one that is not UTF-8.
+    """
+    name = "Standard input" if source == "-" else source
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}."
+        ) from error
 
 
 def split_names(text: str, option: str, what: str) -> list[str]:

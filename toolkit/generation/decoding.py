@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from toolkit.generation.contexts import Context
 from toolkit.generation.samplers import Sampler
 from toolkit.models import LanguageModel
 
@@ -62,6 +63,7 @@ class Continuations:
         sampler: Sampler,
         generators: Sequence[torch.Generator],
         vocab_size: int,
+        contexts: Sequence[Context] | None = None,
     ) -> None:
         """Nothing is computed before the first `draw`.
 
@@ -71,12 +73,15 @@ class Continuations:
             sampler: draws the tokens.
             generators: one for each row.
             vocab_size: only ids below it are drawn; a model may have more than its tokenizer.
+            contexts: one for each row, for processors that look at the tokens before; whoever draws
+                adds the new ids to them. None: no processor needs them.
         """
         self._model = model
         self._prompt_ids = prompt_ids
         self._sampler = sampler
         self._generators = list(generators)
         self._vocab_size = vocab_size
+        self._contexts = None if contexts is None else list(contexts)
         self._decoder = WindowDecoder(model)
         self._drawn: Tensor | None = None  # (B)
 
@@ -95,7 +100,8 @@ class Continuations:
                 self._decoder.select([0] * rows)
             else:
                 logits = self._decoder.step(self._drawn)  # (B, V)
-        self._drawn = self._sampler.draw(logits[:, : self._vocab_size], self._generators)
+        logits = logits[:, : self._vocab_size]
+        self._drawn = self._sampler.draw(logits, self._generators, self._contexts)
         tokens: list[int] = self._drawn.tolist()
         return tokens
 
@@ -103,6 +109,8 @@ class Continuations:
         """Go on with these rows alone."""
         self._decoder.select(rows)
         self._generators = [self._generators[row] for row in rows]
+        if self._contexts is not None:
+            self._contexts = [self._contexts[row] for row in rows]
         if self._drawn is not None:
             self._drawn = self._drawn[list(rows)]
 

@@ -1,65 +1,41 @@
 """Text from a model: prompts in, samples out, whole or as a stream.
 
-`Generator` joins the parts: `decoding` runs the model, `samplers` choose tokens, `streaming` turns
-them into text. A context longer than the model's `block_size` is handled by
-a window that slides (see `WindowDecoder`).
+`Generator` joins the parts: `options` says what is asked for, `decoding` runs the model, `samplers`
+choose tokens, `samples` and `streaming` turn them into text. A context longer than the model's
+`block_size` is handled by a window that slides (see `WindowDecoder`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import operator
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypedDict, Unpack
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Unpack
 
 import torch
 
 from toolkit.errors import UsageError, VocabularyError
+from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import Continuations
-from toolkit.generation.samplers import Sampler, make_sampler
-from toolkit.generation.seeds import fresh_seed, sample_seed, seeded_generator
-from toolkit.generation.streaming import StopScanner
+from toolkit.generation.options import (
+    DEFAULT_NEW_TOKENS,
+    Plan,
+    SamplingOptions,
+    TextOptions,
+    check_ids_options,
+    check_num_samples,
+    make_plan,
+)
+from toolkit.generation.requests import Request, Rows
+from toolkit.generation.samples import Completion, Sample
+from toolkit.generation.seeds import sample_seed, seeded_generator
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
 
-DEFAULT_NEW_TOKENS = 200
 # Samples are made in batches whose logits (B, T, V) hold at most so many numbers: 1 GiB in float32.
 MAX_LOGITS = 2**28
-
-FinishReason = Literal["length", "stop", "eos"]
-
-
-class SamplingOptions(TypedDict, total=False):
-    """How tokens are drawn: the options of `make_sampler`, or a sampler made by hand."""
-
-    strategy: str
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    sampler: Sampler | None
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sample.
-
-    Attributes:
-        prompt: the text that it continues.
-        text: the new text alone. It is what `ids` stand for, cut before a stop string.
-        prompt_ids: the ids that the model started from.
-        ids: the new ids, those of a stop string too; without the id that ended the text.
-        finish_reason: "length" (max_new_tokens were drawn), "stop" (a stop string came) or "eos"
-            (the model drew an id that ends a text, the tokenizer's `<|endoftext|>`).
-        seed: given to `generate` with the same options, it repeats this sample.
-    """
-
-    prompt: str
-    text: str
-    prompt_ids: tuple[int, ...]
-    ids: tuple[int, ...]
-    finish_reason: FinishReason
-    seed: int
 
 
 class Generator:
@@ -120,77 +96,77 @@ class Generator:
             raise UsageError("This Generator has no tokenizer: use generate_ids, or give it one.")
         return self._tokenizer
 
-    def stream(
-        self,
-        prompt: str,
-        *,
-        max_new_tokens: int = DEFAULT_NEW_TOKENS,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        seed: int | None = None,
-        **sampling: Unpack[SamplingOptions],
-    ) -> Iterator[str]:
+    def stream(self, prompt: str, **options: Unpack[TextOptions]) -> Iterator[str]:
         """Pieces of the new text as they are made; joined, they are `generate(...).text`.
 
-        A piece is never half a character, and never the beginning of a stop string.
+        A piece is never half a character, and never the beginning of a stop string. A search over
+        whole sequences gives its text when it is done.
 
         Args:
             prompt: the text to continue; "" starts a new one (see `prompt_ids`).
-            max_new_tokens: how many tokens to draw at most.
-            stop: the text ends before the first of these strings.
-            ignore_eos: go on after an id that ends a text, which is then shown as text.
-            seed: the same seed gives the same text; None draws a fresh one.
-            sampling: strategy, temperature, top_k and top_p as in `make_sampler`, or sampler.
+            options: max_new_tokens (how many tokens to draw at most, 200); stop (the text ends
+                before the first of these strings); ignore_eos (go on after an id that ends a text,
+                which is then shown as text); seed (the same seed gives the same text; None draws a
+                fresh one); max_time (seconds after which no further token is drawn; the first
+                always is); regex or json_schema (the text matches, see `constraints`); logprobs
+                (note each token's logprob and so many alternatives, in `Completion.logprobs`);
+                strategy and its options (see `STRATEGIES`), or sampler; draft (see `Speculation`).
 
         Raises:
             UsageError, VocabularyError: a wrong option, or a prompt that cannot be encoded; at
                 once, not when the first piece is taken.
             ModelError: the model's logits are not numbers.
         """
-        sample = self._sample(max_new_tokens, stop, ignore_eos, seed)
-        steps = self._steps(self.prompt_ids(prompt), [sample], _chosen_sampler(sampling))
+        plan = self._plan(options)
+        steps = self._steps([self._sample(self.prompt_ids(prompt), plan, plan.seed)], plan)
         return (piece for piece in steps if piece)
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        max_new_tokens: int = DEFAULT_NEW_TOKENS,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        seed: int | None = None,
-        **sampling: Unpack[SamplingOptions],
-    ) -> Completion:
+    def stream_async(self, prompt: str, **options: Unpack[TextOptions]) -> AsyncIterator[str]:
+        """`stream` for an event loop: each token is computed in a thread, so the loop goes on.
+
+        Arguments and errors are those of `stream`; wrong ones are refused at once.
+        """
+        return _in_thread(self.stream(prompt, **options))
+
+    def generate(self, prompt: str, **options: Unpack[TextOptions]) -> Completion:
         """One sample; arguments and errors are those of `stream`."""
-        sample = self._sample(max_new_tokens, stop, ignore_eos, seed)
-        return self._complete(prompt, [sample], _chosen_sampler(sampling))[0]
+        plan = self._plan(options)
+        return self._complete(prompt, [plan.seed], plan)[0]
 
     def generate_samples(
-        self,
-        prompt: str,
-        num_samples: int,
-        *,
-        max_new_tokens: int = DEFAULT_NEW_TOKENS,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        seed: int | None = None,
-        **sampling: Unpack[SamplingOptions],
+        self, prompt: str, num_samples: int, **options: Unpack[TextOptions]
     ) -> list[Completion]:
         """Several samples of one prompt, computed side by side.
 
         Sample i is what `generate` gives with the seed `sample_seed(seed, i)`, as far as the device
-        rounds the logits of one row and of several alike. Other arguments and errors are those of
-        `stream`.
+        rounds the logits of one row and of several alike. (Of a beam search the samples are its
+        best sequences, the best first.) Other arguments and errors are those of `stream`.
         """
-        _check_whole("--num-samples", num_samples)
-        if num_samples < 1:
-            raise UsageError(f"--num-samples {num_samples} must be at least 1")
-        seed = fresh_seed() if seed is None else seed
-        samples = [
-            self._sample(max_new_tokens, stop, ignore_eos, sample_seed(seed, number))
-            for number in range(num_samples)
-        ]
-        return self._complete(prompt, samples, _chosen_sampler(sampling))
+        check_num_samples(num_samples)
+        plan = self._plan(options)
+        seeds = [sample_seed(plan.seed, number) for number in range(num_samples)]
+        return self._complete(prompt, seeds, plan)
+
+    def generate_many(
+        self, prompts: Iterable[str], num_samples: int = 1, **options: Unpack[TextOptions]
+    ) -> Iterator[Completion]:
+        """The samples of each prompt in turn, all of one prompt as soon as they are done.
+
+        Each prompt has the samples that `generate_samples` gives for it alone with the same seed;
+        max_time is for one prompt. Arguments and errors are those of `generate_samples`; a prompt
+        that cannot be encoded is refused before anything is computed.
+        """
+        texts = list(prompts)
+        for text in texts:
+            self.prompt_ids(text)
+        check_num_samples(num_samples)
+        seeded = options.copy()
+        seeded["seed"] = self._plan(options).seed
+        return (
+            sample
+            for text in texts
+            for sample in self.generate_samples(text, num_samples, **seeded)
+        )
 
     def generate_ids(
         self,
@@ -212,11 +188,13 @@ class Generator:
                 option.
             ModelError: the model's logits are not numbers.
         """
-        _check_max_new_tokens(max_new_tokens)
-        generator = seeded_generator(fresh_seed() if seed is None else seed)
-        prompt_ids = self._checked_ids(ids)
-        rows = self._continue(prompt_ids, [generator], _chosen_sampler(sampling))
-        return [rows.draw()[0] for _ in range(max_new_tokens)]
+        check_ids_options(sampling)
+        plan = make_plan({"max_new_tokens": max_new_tokens, "seed": seed, **sampling})
+        context = Context(self._checked_ids(ids))
+        rows = self._start(plan, [seeded_generator(plan.seed)], [context], frozenset())
+        for _ in range(max_new_tokens):
+            context.new_ids += rows.draw()
+        return context.new_ids
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The ids that a prompt starts from; special tokens in it are plain text.
@@ -262,134 +240,92 @@ class Generator:
                 )
         return checked
 
-    def _sample(
-        self,
-        max_new_tokens: int,
-        stop: str | Sequence[str],
-        ignore_eos: bool,
-        seed: int | None,
-    ) -> _Sample:
-        _check_max_new_tokens(max_new_tokens)
-        seed = fresh_seed() if seed is None else seed
-        stop = [stop] if isinstance(stop, str) else stop
-        end_ids = frozenset[int]() if ignore_eos else self._end_ids
-        return _Sample(self.tokenizer, max_new_tokens, stop, end_ids, seed)
+    def _plan(self, options: Mapping[str, object]) -> Plan:
+        return make_plan(options, self.tokenizer, self._end_ids)
 
-    def _complete(self, prompt: str, samples: list[_Sample], sampler: Sampler) -> list[Completion]:
+    def _sample(self, prompt_ids: list[int], plan: Plan, seed: int) -> Sample:
+        return Sample(
+            self.tokenizer,
+            prompt_ids,
+            max_new_tokens=plan.max_new_tokens,
+            stop=plan.stop,
+            end_ids=self._ends(plan),
+            seed=seed,
+            is_complete=plan.sampler.is_complete,
+            recorder=plan.recorder,
+            num_logprobs=plan.num_logprobs or 0,
+        )
+
+    def _ends(self, plan: Plan) -> frozenset[int]:
+        return frozenset() if plan.ignore_eos else self._end_ids
+
+    def _complete(self, prompt: str, seeds: Sequence[int], plan: Plan) -> list[Completion]:
         """Finish samples of one prompt, as many at a time as the device should bear."""
         prompt_ids = self.prompt_ids(prompt)
-        longest = min(self.model.block_size, len(prompt_ids) + samples[0].max_new_tokens)
+        samples = [self._sample(prompt_ids, plan, seed) for seed in seeds]
+        longest = min(self.model.block_size, len(prompt_ids) + plan.max_new_tokens)
         rows = max(1, MAX_LOGITS // (longest * self.model.config.vocab_size))
+        if plan.search is not None:
+            rows = len(samples)  # it sees to its memory itself
         for start in range(0, len(samples), rows):
-            for _ in self._steps(prompt_ids, samples[start : start + rows], sampler):
+            for _ in self._steps(samples[start : start + rows], plan):
                 pass
-        return [sample.completion(prompt, prompt_ids) for sample in samples]
+        return [sample.completion(prompt) for sample in samples]
 
-    def _steps(
-        self, prompt_ids: list[int], samples: list[_Sample], sampler: Sampler
-    ) -> Iterator[str]:
+    def _steps(self, samples: list[Sample], plan: Plan) -> Iterator[str]:
         """Add tokens to the samples until each is finished; yields the text that each token adds.
 
         A finished sample leaves the batch, so that the others do not pay for it.
         """
         active = [sample for sample in samples if sample.finish_reason is None]
-        rows = self._continue(prompt_ids, [sample.generator for sample in active], sampler)
+        generators = [sample.generator for sample in active]
+        contexts = [sample.context for sample in active]
+        rows = self._start(plan, generators, contexts, self._ends(plan))
         while active:
             for sample, token_id in zip(active, rows.draw(), strict=True):
                 yield sample.add(token_id)
             still = [row for row, sample in enumerate(active) if sample.finish_reason is None]
+            if still and time.monotonic() >= plan.deadline:
+                for row in still:
+                    yield active[row].finish("time")
+                return
             if len(still) < len(active):
                 rows.keep(still)
                 active = [active[row] for row in still]
 
-    def _continue(
-        self, prompt_ids: list[int], generators: list[torch.Generator], sampler: Sampler
-    ) -> Continuations:
+    def _start(
+        self,
+        plan: Plan,
+        generators: list[torch.Generator],
+        contexts: list[Context],
+        end_ids: frozenset[int],
+    ) -> Rows:
         # A model's vocabulary may be padded to a round size: those ids have no text.
         vocab_size = self.model.config.vocab_size
         if self._tokenizer is not None:
             vocab_size = self._tokenizer.vocab_size
-        return Continuations(self.model, prompt_ids, sampler, generators, vocab_size)
-
-
-class _Sample:
-    """A sample in the making: the ids drawn so far and the text that they made."""
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        end_ids: frozenset[int],
-        seed: int,
-    ) -> None:
-        self.max_new_tokens = max_new_tokens
-        self.generator = seeded_generator(seed)
-        self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
-        self._seed = seed
-        self._end_ids = end_ids
-        self._ids: list[int] = []
-        self._pieces: list[str] = []
-        self._decoder = tokenizer.stream_decoder()
-        self._scanner = StopScanner(stop)
-
-    def add(self, token_id: int) -> str:
-        """Take one more token; returns the text that can be shown now."""
-        if token_id in self._end_ids:
-            piece = self._finish("eos")
-        else:
-            self._ids.append(token_id)
-            piece = self._scanner.push(self._decoder.push(token_id))
-            if self._scanner.stopped:
-                self.finish_reason = "stop"
-            elif len(self._ids) == self.max_new_tokens:
-                piece += self._finish("length")
-        self._pieces.append(piece)
-        return piece
-
-    def _finish(self, reason: FinishReason) -> str:
-        """The text that was held back. A stop string may still end with it."""
-        self.finish_reason = reason
-        piece = self._scanner.push(self._decoder.finish())
-        if self._scanner.stopped:
-            self.finish_reason = "stop"
-        return piece + self._scanner.finish()
-
-    def completion(self, prompt: str, prompt_ids: list[int]) -> Completion:
-        """The finished sample."""
-        assert self.finish_reason is not None
-        return Completion(
-            prompt=prompt,
-            text="".join(self._pieces),
-            prompt_ids=tuple(prompt_ids),
-            ids=tuple(self._ids),
-            finish_reason=self.finish_reason,
-            seed=self._seed,
+        prompt_ids = contexts[0].prompt_ids if contexts else ()
+        if plan.search is None:
+            return Continuations(
+                self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts
+            )
+        return plan.search.start(
+            Request(
+                model=self.model,
+                prompt_ids=prompt_ids,
+                sampler=plan.sampler,
+                generators=generators,
+                contexts=contexts,
+                vocab_size=vocab_size,
+                max_new_tokens=plan.max_new_tokens,
+                end_ids=end_ids,
+            )
         )
 
 
-def _chosen_sampler(sampling: SamplingOptions) -> Sampler:
-    options = dict(sampling)
-    sampler = options.pop("sampler", None)
-    if sampler is None:
-        return make_sampler(**options)  # type: ignore[arg-type]  # the names of SamplingOptions
-    if not isinstance(sampler, Sampler):
-        raise UsageError(f"sampler must be a Sampler, such as Sampler([TopK(5)]), not {sampler!r}")
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"sampler says how to draw: leave {', '.join(given)} out.")
-    return sampler
-
-
-def _check_max_new_tokens(value: int) -> None:
-    _check_whole("--max-new-tokens", value)
-    if value < 0:
-        raise UsageError(f"--max-new-tokens {value} must not be negative")
-
-
-def _check_whole(option: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise UsageError(f"{option} {value} must be a whole number")
+async def _in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
 
 
 def _move(model: LanguageModel, device: str | torch.device) -> LanguageModel:
