@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -17,12 +17,14 @@ from toolkit.commands.options import (
     Verbose,
     refuse_together,
 )
-from toolkit.errors import UsageError
+from toolkit.errors import UnknownNameError, UsageError
 
 commands = typer.Typer()
 
 # Small models are unsure of much: drawn as they are, their texts have more invented words.
 DEFAULT_TEMPERATURE = 0.7
+_DTYPES = ("auto", "float32", "bfloat16")
+_QUANTIZATIONS = ("int8",)
 
 
 @commands.command(
@@ -62,6 +64,30 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
     device: Device = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|float32|bfloat16",
+            help="What the weights are read in; bfloat16 is faster, auto as exact as they are.",
+        ),
+    ] = "auto",
+    quantize: Annotated[
+        str | None,
+        typer.Option(metavar="int8", help="Weights in 8 bits: faster still, a little less exact."),
+    ] = None,
+    context_policy: Annotated[
+        str,
+        typer.Option(
+            metavar="slide|error",
+            help="Past the model's context: go on with the last tokens, or do not begin.",
+        ),
+    ] = "slide",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|torch|compiled", help="What computes tokens one by one on a CPU."
+        ),
+    ] = "auto",
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -77,6 +103,7 @@ def generate(
     refuse_together({"--run": run, "--model": model})
     if tokenizer is not None and model is None:
         raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
+    weights = _weight_format(dtype, quantize)
     if prompt == "-":
         prompt = _read_stdin()
     where = str(resolve_device(device))
@@ -84,7 +111,14 @@ def generate(
         opened = open_model(model, tokenizer=tokenizer, device=where)
     else:
         opened = open_run(run, device=where)
-    generator = Generator(opened.model, opened.tokenizer, end_ids=opened.end_ids)
+    generator = Generator(
+        opened.model,
+        opened.tokenizer,
+        end_ids=opened.end_ids,
+        weights=weights,
+        context_policy=cast(Any, context_policy),
+        engine=cast(Any, engine),
+    )
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "strategy": strategy,
@@ -115,6 +149,19 @@ def generate(
         console.print_pieces(pieces)
     if verbose:
         console.notice(f"seed {seed}")
+
+
+def _weight_format(dtype: str, quantize: str | None) -> Any:
+    """How weights are stored, by its name in the library."""
+    if dtype not in _DTYPES:
+        raise UnknownNameError("dtype", dtype, _DTYPES)
+    if quantize is None:
+        return "float32" if dtype == "auto" else dtype
+    if quantize not in _QUANTIZATIONS:
+        raise UnknownNameError("quantization", quantize, _QUANTIZATIONS)
+    if dtype != "auto":
+        raise UsageError("--dtype and --quantize exclude each other; give one of them.")
+    return quantize
 
 
 def _read_stdin() -> str:

@@ -1,8 +1,8 @@
 """Text from a model: prompts in, samples out, whole or as a stream.
 
 `Generator` joins the parts: `decoding` runs the model, `samplers` choose tokens, `streaming` turns
-them into text. A context longer than the model's `block_size` is handled by
-a window that slides (see `WindowDecoder`).
+them into text. A context longer than the model's `block_size` is handled by a window that slides
+(see `CachedDecoder` and `RecomputingDecoder`), or refused.
 """
 
 from __future__ import annotations
@@ -14,18 +14,28 @@ from typing import Literal, TypedDict, Unpack
 
 import torch
 
-from toolkit.errors import UsageError, VocabularyError
-from toolkit.generation.decoding import Continuations
+from toolkit.errors import UnknownNameError, UsageError, VocabularyError
+from toolkit.generation.decoding import (
+    Continuations,
+    Engine,
+    check_engine,
+    make_decoder,
+    numbers_per_row,
+)
 from toolkit.generation.samplers import Sampler, make_sampler
 from toolkit.generation.seeds import fresh_seed, sample_seed, seeded_generator
 from toolkit.generation.streaming import StopScanner
-from toolkit.models import LanguageModel
+from toolkit.models import LanguageModel, WeightFormat, store_weights
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
 
 DEFAULT_NEW_TOKENS = 200
-# Samples are made in batches whose logits (B, T, V) hold at most so many numbers: 1 GiB in float32.
-MAX_LOGITS = 2**28
+# Samples are made in batches whose caches (or logits, of models without one) hold at most so many
+# numbers: 1 GiB in float32.
+MAX_NUMBERS = 2**28
+
+ContextPolicy = Literal["slide", "error"]
+CONTEXT_POLICIES: tuple[ContextPolicy, ...] = ("slide", "error")
 
 FinishReason = Literal["length", "stop", "eos"]
 
@@ -84,6 +94,10 @@ class Generator:
         *,
         device: str | torch.device | None = None,
         end_ids: Iterable[int] | None = None,
+        weights: WeightFormat = "float32",
+        context_policy: ContextPolicy = "slide",
+        cache: bool = True,
+        engine: Engine = "auto",
     ) -> None:
         """Join a model and its tokenizer.
 
@@ -92,17 +106,30 @@ class Generator:
             tokenizer: the one that it was trained with; without it only `generate_ids` works.
             device: where to compute; the model is moved there. None: where it is.
             end_ids: the ids that end a text. None: the tokenizer's `<|endoftext|>`, if it has it.
+            weights: "bfloat16" or "int8" computes with a copy of the model whose matrices are
+                stored so (see `models.stored`): faster to read, a little less exact. "float32":
+                with the model itself.
+            context_policy: what happens past the model's `block_size`: "slide" (the model sees the
+                last tokens), or "error", before anything is drawn.
+            cache: whether keys and values are kept from token to token. Without, each step takes
+                as long as the text is: for comparison.
+            engine: "torch", "compiled" (one sample on a CPU), or "auto", which chooses.
 
         Raises:
-            UsageError: the tokenizer has ids that the model does not know, or there is no such
-                device.
+            UsageError: the tokenizer has ids that the model does not know, there is no such
+                device, or one of the other words is unknown.
         """
         if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
             raise UsageError(
                 f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model knows "
                 f"{model.config.vocab_size:,}: they do not belong together."
             )
-        self.model = model if device is None else _move(model, device)
+        if context_policy not in CONTEXT_POLICIES:
+            raise UnknownNameError("context policy", str(context_policy), CONTEXT_POLICIES)
+        check_engine(engine)
+        model = model if device is None else _move(model, device)
+        self.model = store_weights(model, weights)
+        self._context_policy, self._cache, self._engine = context_policy, cache, engine
         self._tokenizer = tokenizer
         if end_ids is None:
             special = tokenizer.special_tokens if tokenizer is not None else {}
@@ -148,7 +175,9 @@ class Generator:
             ModelError: the model's logits are not numbers.
         """
         sample = self._sample(max_new_tokens, stop, ignore_eos, seed)
-        steps = self._steps(self.prompt_ids(prompt), [sample], _chosen_sampler(sampling))
+        prompt_ids = self.prompt_ids(prompt)
+        self._check_context(prompt_ids, max_new_tokens)
+        steps = self._steps(prompt_ids, [sample], _chosen_sampler(sampling))
         return (piece for piece in steps if piece)
 
     def generate(
@@ -215,7 +244,9 @@ class Generator:
         _check_max_new_tokens(max_new_tokens)
         generator = seeded_generator(fresh_seed() if seed is None else seed)
         prompt_ids = self._checked_ids(ids)
-        rows = self._continue(prompt_ids, [generator], _chosen_sampler(sampling))
+        self._check_context(prompt_ids, max_new_tokens)
+        sampler = _chosen_sampler(sampling)
+        rows = self._continue(prompt_ids, [generator], sampler, max_new_tokens)
         return [rows.draw()[0] for _ in range(max_new_tokens)]
 
     def prompt_ids(self, prompt: str) -> list[int]:
@@ -278,8 +309,9 @@ class Generator:
     def _complete(self, prompt: str, samples: list[_Sample], sampler: Sampler) -> list[Completion]:
         """Finish samples of one prompt, as many at a time as the device should bear."""
         prompt_ids = self.prompt_ids(prompt)
-        longest = min(self.model.block_size, len(prompt_ids) + samples[0].max_new_tokens)
-        rows = max(1, MAX_LOGITS // (longest * self.model.config.vocab_size))
+        longest = len(prompt_ids) + samples[0].max_new_tokens
+        self._check_context(prompt_ids, samples[0].max_new_tokens)
+        rows = max(1, MAX_NUMBERS // numbers_per_row(self.model, longest))
         for start in range(0, len(samples), rows):
             for _ in self._steps(prompt_ids, samples[start : start + rows], sampler):
                 pass
@@ -293,7 +325,8 @@ class Generator:
         A finished sample leaves the batch, so that the others do not pay for it.
         """
         active = [sample for sample in samples if sample.finish_reason is None]
-        rows = self._continue(prompt_ids, [sample.generator for sample in active], sampler)
+        generators = [sample.generator for sample in active]
+        rows = self._continue(prompt_ids, generators, sampler, samples[0].max_new_tokens)
         while active:
             for sample, token_id in zip(active, rows.draw(), strict=True):
                 yield sample.add(token_id)
@@ -303,13 +336,33 @@ class Generator:
                 active = [active[row] for row in still]
 
     def _continue(
-        self, prompt_ids: list[int], generators: list[torch.Generator], sampler: Sampler
+        self,
+        prompt_ids: list[int],
+        generators: list[torch.Generator],
+        sampler: Sampler,
+        max_new_tokens: int,
     ) -> Continuations:
         # A model's vocabulary may be padded to a round size: those ids have no text.
         vocab_size = self.model.config.vocab_size
         if self._tokenizer is not None:
             vocab_size = self._tokenizer.vocab_size
-        return Continuations(self.model, prompt_ids, sampler, generators, vocab_size)
+        decoder = make_decoder(
+            self.model,
+            cache=self._cache,
+            engine=self._engine,
+            num_tokens=len(prompt_ids) + max_new_tokens,
+        )
+        return Continuations(self.model, prompt_ids, sampler, generators, vocab_size, decoder)
+
+    def _check_context(self, prompt_ids: list[int], max_new_tokens: int) -> None:
+        # The last token is drawn, and the model never sees it.
+        seen = len(prompt_ids) + max_new_tokens - 1
+        if self._context_policy == "error" and max_new_tokens and seen > self.model.block_size:
+            raise UsageError(
+                f"{len(prompt_ids)} tokens of the prompt and --max-new-tokens {max_new_tokens} do "
+                f"not fit into the model's --block-size {self.model.block_size}. Ask for fewer, or "
+                "let the window slide with --context-policy slide."
+            )
 
 
 class _Sample:
