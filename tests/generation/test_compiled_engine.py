@@ -152,6 +152,33 @@ def test_nan_comes_out() -> None:
         assert decoder.step(torch.tensor([1])).isnan().all()
 
 
+def test_no_thread_waits_for_one_that_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from toolkit.generation import engine
+
+    model = make(config_number(20))
+    with torch.inference_mode():
+        expected = model.extend(torch.tensor([[1, 2]]), model.new_cache())[:, -1]
+    step = engine.CompiledStep(model, model.new_cache(), threads=2)
+    step(1)
+    decode, left = engine.kernels.decode, threading.Event()
+
+    def interrupted(thread: int, *arguments: Any) -> None:
+        if thread == 0:
+            raise KeyboardInterrupt
+        decode(thread, *arguments)
+        left.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.kernels, "decode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            step(2)
+    assert left.wait(10)
+    torch.testing.assert_close(step(2), expected, **CLOSE)
+    for token in (-1, V):
+        with pytest.raises(UsageError, match=rf"{token} is no token: this model's are 0 … 60\."):
+            step(token)
+
+
 def test_threads_end_with_the_step() -> None:
     from toolkit.generation.engine import CompiledStep
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from toolkit.errors import UsageError
 from toolkit.generation import engine_kernels as kernels
 from toolkit.models import GPTModel, KVCache
 from toolkit.models.layers import MLP, RMSNorm
@@ -57,8 +58,7 @@ class CompiledStep:
         self._matrices = _matrices_of(model)
         self._weights = _weights_of(model, self._matrices)
         self._like: npt.NDArray[Any] = np.empty(0, _numpy_dtype(self._matrices[0]))
-        self._arrived = np.zeros(1, np.int64)
-        self._met = 0
+        self._arrived = np.zeros(2, np.int64)
         self._logits = torch.empty(1, model.config.vocab_size)
         self._cached: Tensor | None = None
         _announce()
@@ -67,9 +67,13 @@ class CompiledStep:
         """Logits (1, V) of the token after `token`; the next call writes over them.
 
         Raises:
-            UsageError: there is no position left (see `KVCache.reserve`).
+            UsageError: no token of the model, or no position left (see `KVCache.reserve`).
         """
         cache, threads = self._cache, self._threads
+        if not 0 <= token < self._shape.vocab_size:  # compiled code would read what lies there
+            raise UsageError(
+                f"{token} is no token: this model's are 0 … {self._shape.vocab_size - 1}."
+            )
         cache.reserve(1)
         if self._cached is not cache.keys:
             self._memory = self._new_memory()
@@ -78,16 +82,18 @@ class CompiledStep:
         cos = sin = self._logits.numpy()[0]
         if self._model.rotary is not None:
             cos, sin = (factor.numpy()[0] for factor in self._model.rotary.at(position, 1))
-        rest = (self._shape, self._weights, self._memory, cos, sin, self._like, self._met)
-        others = [
-            self._pool.submit(kernels.decode, thread, threads, token, position, *rest)
-            for thread in range(1, threads)
-            if self._pool is not None
-        ]
-        kernels.decode(0, threads, token, position, *rest)
-        for other in others:
-            other.result()
-        self._met = int(self._arrived[0])
+        met = int(self._arrived[0])
+        rest = (self._shape, self._weights, self._memory, cos, sin, self._like, met)
+        try:
+            for thread in range(1, threads):
+                assert self._pool is not None
+                self._pool.submit(kernels.decode, thread, threads, token, position, *rest)
+            # When this returns the others have come to the last meeting: nothing is left to do.
+            kernels.decode(0, threads, token, position, *rest)
+        except BaseException:  # Ctrl-C, most of all
+            self._arrived[1] = 1
+            self._arrived, self._cached = np.zeros(2, np.int64), None
+            raise
         cache.length += 1
         return self._logits
 
@@ -143,9 +149,10 @@ def _shape_of(model: GPTModel) -> kernels.Shape:
     )
 
 
-def _matrix_modules(model: GPTModel) -> list[nn.Module]:
+def _matrix_modules(model: GPTModel) -> list[Any]:
     """Those with the matrices: four of each layer, the embedding, the head."""
-    found: list[nn.Module] = []
+    found = []
+    block: Any  # torch does not know what is in a ModuleList
     for block in model.blocks:
         up = block.mlp.up if isinstance(block.mlp, MLP) else block.mlp.gate_up
         found.extend((block.attn.qkv, block.attn.proj, up, block.mlp.down))
@@ -167,6 +174,7 @@ def _weights_of(model: GPTModel, matrices: Sequence[Tensor]) -> kernels.Weights:
     biases = np.zeros_like(scales)
     norms = np.zeros((config.n_layer, 2, 2, config.n_embd), np.float32)
     head_norms = np.zeros((config.n_layer, 2, config.head_dim), np.float32)
+    block: Any
     for layer, block in enumerate(model.blocks):
         for number, module in enumerate(modules[4 * layer : 4 * layer + 4]):
             rows = len(matrices[4 * layer + number])
@@ -198,13 +206,13 @@ def _weights_of(model: GPTModel, matrices: Sequence[Tensor]) -> kernels.Weights:
     )
 
 
-def _scales_of(module: nn.Module, rows: int) -> npt.NDArray[np.float32]:
+def _scales_of(module: Any, rows: int) -> npt.NDArray[np.float32]:
     return (
         _numbers(module.scales) if isinstance(module, StoredMatrix) else np.ones(rows, np.float32)
     )
 
 
-def _norm_of(norm: nn.Module) -> npt.NDArray[np.float32]:
+def _norm_of(norm: Any) -> npt.NDArray[np.float32]:
     """Weight and bias (2, C)."""
     weight = _numbers(norm.weight)
     bias = None if isinstance(norm, RMSNorm) else norm.bias

@@ -110,7 +110,8 @@ class Memory(NamedTuple):
         gates: each thread's (P, I), of a gated MLP.
         scores: each thread's (P, S).
         logits: (V).
-        arrived: how many threads have come to a meeting, all in all; one number.
+        arrived: how many threads have come to a meeting, all in all; and whether one never will,
+            so that none should wait for it.
     """
 
     keys: Floats
@@ -136,6 +137,12 @@ def _compiled(**options: Any) -> Callable[[F], F]:
     return decorate
 
 
+def machine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that returns a signature and a generator of LLVM code callable in others; its
+    first argument is Numba's, not the caller's."""
+    return cast(Callable[..., Any], intrinsic(function))
+
+
 part = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 exact = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"contract"})
 fast = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=_FAST)
@@ -144,7 +151,7 @@ fast = _compiled(no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath=_FAST)
 # -- what Numba has no name for ----------------------------------------------------------------
 
 
-@intrinsic
+@machine
 def _add_atomically(typing: Any, array: Any, value: Any) -> Any:
     """Add to array[0] so that no thread's addition is lost; what it was before."""
 
@@ -155,18 +162,18 @@ def _add_atomically(typing: Any, array: Any, value: Any) -> Any:
     return types.int64(array, types.int64), generate
 
 
-@intrinsic
-def _read_atomically(typing: Any, array: Any) -> Any:
-    """array[0] as the other threads have left it."""
+@machine
+def _read_atomically(typing: Any, array: Any, index: Any) -> Any:
+    """array[index] as the other threads have left it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.load_atomic(data, "seq_cst", 8)
+        return builder.load_atomic(builder.gep(data, [arguments[1]]), "seq_cst", 8)
 
-    return types.int64(array), generate
+    return types.int64(array, types.int64), generate
 
 
-@intrinsic
+@machine
 def _bits_as_float(typing: Any, bits: Any) -> Any:
     """The float32 with these 32 bits."""
 
@@ -176,7 +183,7 @@ def _bits_as_float(typing: Any, bits: Any) -> Any:
     return types.float32(types.uint32), generate
 
 
-@intrinsic
+@machine
 def _pointer(typing: Any, address: Any, like: Any) -> Any:
     """An address as a pointer to numbers of the dtype of an array."""
     result = types.CPointer(like.dtype)
@@ -192,7 +199,6 @@ def _widen(number: Any) -> Any:
     raise NotImplementedError("compiled code only")
 
 
-@overload(_widen, inline="always")
 def _widen_overload(number: Any) -> Any:
     def upper_half(number: Any) -> Any:
         return _bits_as_float(np.uint32(number) << np.uint32(16))
@@ -202,6 +208,9 @@ def _widen_overload(number: Any) -> Any:
 
     # NumPy knows no bfloat16: it is what comes as uint16.
     return upper_half if number == types.uint16 else as_it_is
+
+
+overload(_widen, inline="always")(_widen_overload)
 
 
 if COMPILED and sys.platform != "win32":
@@ -227,9 +236,11 @@ def _meet(arrived: Ints, threads: int, met: int) -> int:
     if threads > 1:
         _add_atomically(arrived, 1)
         looks = 0
-        while _read_atomically(arrived) < target:
+        while _read_atomically(arrived, 0) < target:
             looks += 1
             if looks > _PATIENCE:
+                if _read_atomically(arrived, 1):
+                    break
                 _let_others_run()
     return target
 

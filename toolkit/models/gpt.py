@@ -158,7 +158,7 @@ class GPTModel(LanguageModel):
             # Positions that are added to the tokens end with the table; the others are distances.
             limit=None if self.pos_emb is None and self.sinusoids is None else config.block_size,
             capacity=capacity,
-            like=self.blocks[0].norm1.weight,
+            like=next(self.blocks.parameters()),
         )
 
     @torch.no_grad()
