@@ -30,6 +30,7 @@ def blocks(page: Path, language: str) -> list[str]:
         ("bpe.md", 6),
         ("experiments.md", 5),
         ("export.md", 2),
+        ("generation-speed.md", 4),
         ("generation.md", 8),
         ("ladder.md", 19),
         ("models.md", 8),
