@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from toolkit.generation.decoding import Continuations, make_decoder
 from toolkit.models import GPTModel, create_model, save_pretrained
 
 PROMPT, NEW_TOKENS = 16, 128
+OURS = "toolkit float32"
 MODELS: dict[str, tuple[int, dict[str, Any]]] = {
     "gpt2": (50257, {"size": "small", "preset": "gpt2"}),
     "characters": (65, {"size": "mini", "preset": "gpt2"}),
@@ -38,11 +40,10 @@ BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 Maker = Callable[[GPTModel, Path], Callable[[], object]]
 
 
-def bandwidth(threads: int) -> float:
-    """Bytes a second that are read when a gigabyte is added up, the best of some rounds."""
+def bandwidth() -> float:
+    """Bytes a second that torch's threads read when they add up a gigabyte, in the best of some
+    rounds."""
     numbers = torch.ones(2**28)
-    parts = numbers.chunk(threads)
-    assert len(parts) == threads
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
@@ -153,7 +154,7 @@ def ctranslate2(compute_type: str, threads: int) -> Maker:
 def contestants(threads: int, rows: int) -> dict[str, tuple[Maker, str]]:
     """Name → what makes its task, and the format of its weights."""
     return {
-        "toolkit float32": (ours(), "float32"),
+        OURS: (ours(), "float32"),
         "toolkit bfloat16": (ours(weights="bfloat16"), "bfloat16"),
         "toolkit int8": (ours(weights="int8"), "int8"),
         "toolkit float32, torch's operations": (ours(engine="torch"), "float32"),
@@ -186,7 +187,7 @@ def race(
                 failed[contestant] = "not installed"
             except Exception as error:
                 failed[contestant] = one_line(error)
-        slow = {contestant: 1 for contestant in tasks if contestant.endswith("no cache")}
+        slow = {name: 1 for name in tasks if name.endswith(("no cache", "rows"))}
         timings = time_in_turns(
             {contestant: (lambda task=task: task) for contestant, task in tasks.items()},
             repeats,
@@ -208,7 +209,7 @@ def report(
         tokens = count * NEW_TOKENS / timing.best
         limit = rate / bytes_per_token(model, formats[name])
         found.append({"name": name, "tokens_per_s": tokens, "limit": limit, "rows": count})
-    single = next(row["tokens_per_s"] for row in found if row["name"] == "toolkit float32")
+    single = next(row["tokens_per_s"] for row in found if row["name"] == OURS)
     print(f"  {'':38}{'tokens/s':>9}{'ratio':>8}{'limit':>8}{'of it':>7}")
     for row in sorted(found, key=lambda row: -row.get("tokens_per_s", 0)):
         if "failure" in row:
@@ -228,18 +229,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--only", default="", help="contestants with this in their names")
+    parser.add_argument("--only", default="", help="contestants whose names match this pattern")
     parser.add_argument("--json", action="store_true", help="one more line, for programs")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     chosen = contestants(options.threads, options.rows)
-    kept = {n: c for n, c in chosen.items() if options.only in n or n == "toolkit float32"}
+    kept = {n: c for n, c in chosen.items() if re.search(options.only, n) or n == OURS}
     versions = {name: version_of(name) for name in ("torch", "transformers", "ctranslate2")}
     print(json.dumps({**machine(), "threads": options.threads, **versions}))
     for name in MODELS if options.model == "all" else [options.model]:
-        rate = bandwidth(options.threads)
+        rate = bandwidth()
         model, timings = race(name, kept, options.repeats)
-        rate = max(rate, bandwidth(options.threads))
+        rate = max(rate, bandwidth())
         print(f"\n{name}: {model.num_params():,} parameters, {rate / 1e9:.1f} GB/s")
         formats = {contestant: weights for contestant, (_, weights) in kept.items()}
         found = report(model, timings, formats, rate, options.rows)

@@ -139,9 +139,10 @@ def test_generate_with_other_weights_and_engines(trained: Shell) -> None:
         return trained.run(*fixed).stdout
 
     assert text("--engine", "torch") == text("--dtype", "float32") == text()
-    # A model of two layers says nearly the same; that it is another shows in the library's tests.
+    # What they hold is for the library's tests.
     for options in (("--dtype", "bfloat16"), ("--quantize", "int8")):
-        assert len(text(*options)) == len("ROMEO:") + 30 + 1
+        assert text(*options).startswith("ROMEO:")
+        assert len(text(*options)) > len("ROMEO:") + 30
     fits = ("--context-policy", "error", "--max-new-tokens", "11")
     assert trained.run("generate", "ROMEO:", *fits).stdout.startswith("ROMEO:")
 

@@ -151,7 +151,7 @@ def _shape_of(model: GPTModel) -> kernels.Shape:
 
 def _matrix_modules(model: GPTModel) -> list[Any]:
     """Those with the matrices: four of each layer, the embedding, the head."""
-    found = []
+    found: list[Any] = []
     block: Any  # torch does not know what is in a ModuleList
     for block in model.blocks:
         up = block.mlp.up if isinstance(block.mlp, MLP) else block.mlp.gate_up
@@ -223,7 +223,8 @@ def _numbers(tensor: Tensor) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(tensor.detach().float().numpy())
 
 
-def _numpy_dtype(matrix: Tensor) -> type[np.generic]:
+def _numpy_dtype(matrix: Tensor) -> Any:
+    # NumPy knows no bfloat16; its bits are those of a uint16.
     return {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.int8: np.int8}[matrix.dtype]
 
 

@@ -33,6 +33,7 @@ from numba.extending import intrinsic, overload
 F = TypeVar("F", bound=Callable[..., Any])
 
 COMPILED = not cast(Any, numba).config.DISABLE_JIT
+carray = cast(Any, numba).carray
 
 # Sums may be taken in any order, or no loop would use more than one lane; nan and infinity stay.
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -186,7 +187,7 @@ def _bits_as_float(typing: Any, bits: Any) -> Any:
 @machine
 def _pointer(typing: Any, address: Any, like: Any) -> Any:
     """An address as a pointer to numbers of the dtype of an array."""
-    result = types.CPointer(like.dtype)
+    result = cast(Any, types).CPointer(like.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(result))
@@ -252,7 +253,7 @@ def _share(count: int, thread: int, threads: int) -> tuple[int, int]:
 
 
 @exact
-def _exp(x: float) -> float:
+def _exp(x: Any) -> Any:
     """e^x in float32, without a branch, so that a loop over it uses all lanes.
 
     x = n·ln 2 + r with |r| ≤ ln 2 / 2; e^r by its series to r⁷ (the rest is below 6e-9), and 2ⁿ by
@@ -289,7 +290,7 @@ def _multiply(
     width: int,
 ) -> None:
     """out[r] = W[r]·x · scales[r] + biases[r] for the rows begin ≤ r < end of W (rows, width)."""
-    matrix = numba.carray(_pointer(address, like), (end, width))
+    matrix = carray(_pointer(address, like), (end, width))
     for row in range(begin, end):
         total = np.float32(0.0)
         for column in range(width):
@@ -344,7 +345,7 @@ def _attend(
     values: Floats,
     filled: int,
     slot: int,
-    slope: float,
+    slope: Any,
     scores: Floats,
     out: Floats,
 ) -> None:
@@ -488,7 +489,7 @@ def _decode(
     slots = memory.keys.shape[2]
     slot, filled = position % slots, min(position + 1, slots)
     stream, normed = memory.streams[thread], memory.inputs[thread]
-    embedding = numba.carray(_pointer(weights.embedding, like), (shape.vocab_size, channels))
+    embedding = carray(_pointer(weights.embedding, like), (shape.vocab_size, channels))
     factor = weights.embedding_scales[token] * np.float32(shape.embedding_scale)
     for i in range(channels):
         stream[i] = _widen(embedding[token, i]) * factor

@@ -166,7 +166,7 @@ class GPTModel(LanguageModel):
         self.check_ids(ids)
         cache.reserve(ids.size(1))
         # Longer pieces would need masks of T · T; the last of them has the last position.
-        pieces = ids.split(self.block_size, dim=1)
+        pieces = ids.split(self.block_size, dim=1)  # type: ignore[no-untyped-call]  # torch's
         logits = [self._extend(piece, cache, last_only=last_only) for piece in pieces]
         return logits[-1] if last_only or len(logits) == 1 else torch.cat(logits, dim=1)
 
