@@ -133,6 +133,20 @@ def test_generate_streams_and_repeats(trained: Shell) -> None:
     assert long.stdout.startswith(TEXT[:300])
 
 
+def test_generate_with_other_weights_and_engines(trained: Shell) -> None:
+    def text(*options: str) -> str:
+        fixed = ("generate", "ROMEO:", "--seed", "3", "--max-new-tokens", "30", *options)
+        return trained.run(*fixed).stdout
+
+    assert text("--engine", "torch") == text("--dtype", "float32") == text()
+    # What they hold is for the library's tests.
+    for options in (("--dtype", "bfloat16"), ("--quantize", "int8")):
+        assert text(*options).startswith("ROMEO:")
+        assert len(text(*options)) > len("ROMEO:") + 30
+    fits = ("--context-policy", "error", "--max-new-tokens", "11")
+    assert trained.run("generate", "ROMEO:", *fits).stdout.startswith("ROMEO:")
+
+
 def test_vocab_stats_counts_what_python_counts(trained: Shell) -> None:
     reply = json.loads(trained.run("vocab-stats", "-c", "text.txt", "-t", "char", "--json").stdout)
     seen = TEXT[: int(len(TEXT) * 0.9)]
@@ -353,6 +367,12 @@ def test_misuse_is_one_clear_line(shell: Shell, arguments: str, code: int, messa
         ("--num-samples 0", "--num-samples 0 must be at least 1"),
         ("--max-new-tokens -3", "--max-new-tokens -3 must not be negative"),
         ("--seed -1", "--seed -1"),
+        ("--quantize int4", "No quantization 'int4'. Did you mean 'int8'"),
+        ("--dtype bf16", "No dtype 'bf16'. Did you mean 'bfloat16'"),
+        ("--quantize int8 --dtype float32", "--dtype and --quantize exclude each other"),
+        ("--context-policy cut", "No context policy 'cut'"),
+        ("--context-policy error", "do not fit into the model's --block-size 16"),
+        ("--engine fast", "No engine 'fast'"),
     ],
 )
 def test_wrong_sampling_options(trained: Shell, arguments: str, message: str) -> None:

@@ -41,6 +41,7 @@ def statements(block: str) -> list[str]:
         ("experiments.md", 5),
         ("export.md", 2),
         ("fixtures.md", 4),
+        ("generation-speed.md", 4),
         ("generation.md", 8),
         ("inspection.md", 10),
         ("ladder.md", 19),

@@ -327,7 +327,8 @@ class TrainingSession:
             save_pretrained(best, run.folder, **special_ids)
 
         def sample(current: LanguageModel) -> str:
-            generator = Generator(current, tokenizer)
+            # Loading the compiled engine would take longer than the sample.
+            generator = Generator(current, tokenizer, engine="torch")
             # Prompted by nothing, with a fixed seed: samples of different steps are comparable.
             return generator.generate("", max_new_tokens=SAMPLE_TOKENS, seed=config.seed).text
 

@@ -18,6 +18,7 @@ from toolkit.generation import (
     Request,
     Sampler,
 )
+from toolkit.generation.decoding import make_decoder
 from toolkit.models import PRESETS, GPTConfig, GPTModel, LanguageModel, hf_config
 from toolkit.models.interop import to_hf_state_dict
 from toolkit.tokenizers import ByteTokenizer, CharTokenizer
@@ -43,6 +44,7 @@ def request(
 ) -> Request:  # fmt: skip
     return Request(
         model=model,
+        decoder=make_decoder(model),
         prompt_ids=prompt,
         sampler=sampler or Sampler(),
         generators=[],

@@ -1,5 +1,6 @@
 """Generation with real models and tokenizers: what comes out, how it ends, what is refused."""
 
+import dataclasses
 import math
 from itertools import pairwise
 from typing import Any
@@ -19,7 +20,16 @@ from toolkit.generation import (
     sample_seed,
 )
 from toolkit.generation import generator as generator_module
-from toolkit.models import PRESETS, BigramConfig, BigramModel, GPTConfig, GPTModel
+from toolkit.models import (
+    PRESETS,
+    BigramConfig,
+    BigramModel,
+    GPTConfig,
+    GPTModel,
+    LanguageModel,
+    create_model,
+    store_weights,
+)
 from toolkit.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 
 END = "<|endoftext|>"
@@ -65,47 +75,137 @@ def letters() -> Generator:
 # -- what is drawn -----------------------------------------------------------------------------
 
 
+PROMPTS = [[2], [0, 1, 2, 3, 4, 5, 6, 7], list(range(8)) * 3]
+SLIDING: list[dict[str, Any]] = [
+    {"preset": "modern"},
+    {"position": "alibi"},
+    {"position": "none"},
+    {"position": "alibi", "window": 3},
+    {"window": 5},
+]
+
+
+def greedy(model: LanguageModel, prompt: list[int], crop: int) -> list[int]:
+    """Twenty tokens by computing the last `crop` ones anew each time."""
+    ids = list(prompt)
+    for _ in range(20):  # 8 positions: most of it past the block size
+        ids.append(int(model(torch.tensor([ids[-crop:]])).logits[0, -1].argmax()))
+    new = ids[len(prompt) :]
+    assert len(set(new)) > 2  # one token for ever would pass with a wrong window
+    return new
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize(
     "options",
     [
         {"preset": "gpt2"},
-        {"preset": "modern"},
+        {"preset": "gpt2", "window": 3},
         {"position": "sinusoidal", "norm_order": "post", "tie_embeddings": True},
-        {"position": "alibi"},
-        {"position": "none"},
-        {"position": "alibi", "window": 3},
-        {"window": 5},
     ],
 )
-@pytest.mark.parametrize("prompt", [[2], [0, 1, 2, 3, 4, 5, 6, 7], list(range(8)) * 3])
-def test_greedy_is_the_argmax_of_the_window_at_every_step(
-    options: dict[str, Any], prompt: list[int]
+def test_positions_that_end_with_the_context_count_from_the_start_of_the_window(
+    options: dict[str, Any], prompt: list[int], cache: bool
 ) -> None:
-    """Whatever tells positions apart, they count from the start of the last 8 tokens."""
     model = gpt(**options)
-    ids = list(prompt)
-    for _ in range(20):  # 8 positions: most of it past the block size
-        ids.append(int(model(torch.tensor([ids[-8:]])).logits[0, -1].argmax()))
-    new = ids[len(prompt) :]
-    assert len(set(new)) > 2  # one token for ever would pass with a wrong window
-    assert Generator(model).generate_ids(prompt, max_new_tokens=20, strategy="greedy") == new
+    generator = Generator(model, cache=cache)
+    expected = greedy(model, prompt, crop=8)
+    assert generator.generate_ids(prompt, max_new_tokens=20, strategy="greedy") == expected
 
 
-def test_samples_past_the_block_size_are_those_of_cropping_by_hand(letters: Generator) -> None:
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("options", SLIDING)
+def test_a_window_slides_as_if_the_context_were_long_and_attention_narrow(
+    options: dict[str, Any], prompt: list[int], cache: bool
+) -> None:
+    model = gpt(**options)
+    narrow = dataclasses.replace(model.config, block_size=64, window=model.config.window or 8)
+    oracle = GPTModel(narrow, init=False).eval()
+    oracle.load_state_dict(model.state_dict())
+    generator = Generator(model, cache=cache)
+    expected = greedy(oracle, prompt, crop=64)
+    assert generator.generate_ids(prompt, max_new_tokens=20, strategy="greedy") == expected
+
+
+@pytest.mark.parametrize("name", ["gpt", "single-head"])
+def test_samples_past_the_block_size_are_those_of_cropping_by_hand(name: str) -> None:
+    """Also of a model that keeps nothing from step to step."""
+    model = gpt(preset="gpt2") if name == "gpt" else create_model(name, 8, block_size=8, n_embd=16)
+    generator = Generator(model, LETTERS)
     source, sampler = torch.Generator().manual_seed(5), Sampler([Temperature(1.3), TopK(5)])
     ids = [1, 2]
     for _ in range(40):
-        logits = letters.model(torch.tensor([ids[-8:]])).logits[:, -1]
+        logits = model(torch.tensor([ids[-8:]])).logits[:, -1]
         ids.append(int(sampler.draw(logits, source)))
     options = {"temperature": 1.3, "top_k": 5}
-    assert letters.generate_ids([1, 2], max_new_tokens=40, seed=5, **options) == ids[2:]
-    assert letters.generate_ids([1, 2], max_new_tokens=40, seed=5, sampler=sampler) == ids[2:]
-    assert letters.generate("bc", max_new_tokens=40, seed=5, **options).ids == tuple(ids[2:])
+    assert generator.generate_ids([1, 2], max_new_tokens=40, seed=5, **options) == ids[2:]
+    assert generator.generate_ids([1, 2], max_new_tokens=40, seed=5, sampler=sampler) == ids[2:]
+    assert generator.generate("bc", max_new_tokens=40, seed=5, **options).ids == tuple(ids[2:])
 
 
-def test_what_lies_before_the_window_does_not_count(letters: Generator) -> None:
-    long = letters.generate_ids([0, 1, 2] * 9, max_new_tokens=9, seed=1)
-    assert long == letters.generate_ids(([0, 1, 2] * 9)[-8:], max_new_tokens=9, seed=1)
+@pytest.mark.parametrize("options", [{"preset": "gpt2"}, *SLIDING])
+def test_sampled_text_with_and_without_a_cache(options: dict[str, Any]) -> None:
+    model = gpt(**options)
+    kept, anew = Generator(model, LETTERS), Generator(model, LETTERS, cache=False)
+    sampling = {"max_new_tokens": 30, "seed": 3, "temperature": 1.5}
+    assert kept.generate("abc", **sampling) == anew.generate("abc", **sampling)
+    samples = kept.generate_samples("abc", 5, stop=("ab", "gg"), **sampling)
+    assert samples == anew.generate_samples("abc", 5, stop=("ab", "gg"), **sampling)
+    assert len({len(sample.ids) for sample in samples}) > 1
+
+
+def test_what_lies_before_the_window_does_not_count_with_positions_of_the_context() -> None:
+    learned = Generator(gpt(preset="gpt2"))
+    long = learned.generate_ids([0, 1, 2] * 9, max_new_tokens=9, seed=1)
+    assert long == learned.generate_ids(([0, 1, 2] * 9)[-8:], max_new_tokens=9, seed=1)
+
+
+def test_the_context_may_be_an_end() -> None:
+    strict = Generator(gpt(), LETTERS, context_policy="error")
+    free = Generator(gpt(), LETTERS)
+    # The last of 7 tokens is drawn from the 8 before it, and not seen itself.
+    fits = strict.generate("ab", max_new_tokens=7, seed=1)
+    assert fits == free.generate("ab", max_new_tokens=7, seed=1)
+    assert strict.generate("abcdefghabc", max_new_tokens=0).text == ""
+    message = (
+        "2 tokens of the prompt and --max-new-tokens 8 do not fit into the model's --block-size 8. "
+        "Ask for fewer, or let the window slide with --context-policy slide."
+    )
+    uses = (
+        lambda: strict.generate("ab", max_new_tokens=8),
+        lambda: strict.stream("ab", max_new_tokens=8),
+        lambda: strict.generate_samples("ab", 2, max_new_tokens=8),
+        lambda: strict.generate_ids([0, 1], max_new_tokens=8),
+    )
+    for use in uses:
+        with pytest.raises(UsageError) as caught:
+            use()
+        assert str(caught.value) == message
+
+
+def test_words_that_a_generator_does_not_know() -> None:
+    for option, message in (
+        ({"context_policy": "slid"}, "No context policy 'slid'. Did you mean 'slide'"),
+        ({"weights": "int4"}, "No weight format 'int4'. Did you mean 'int8'"),
+        ({"engine": "numba"}, "No engine 'numba'."),
+    ):
+        with pytest.raises(UnknownNameError, match=message):
+            Generator(gpt(), **option)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_stored_weights_are_what_generates(weights: Any) -> None:
+    model = gpt()
+    generator = Generator(model, weights=weights)
+    assert generator.model is not model
+    new = generator.generate_ids([2], max_new_tokens=30, seed=0)
+    assert new == Generator(store_weights(model, weights)).generate_ids(
+        [2], max_new_tokens=30, seed=0
+    )
+    anew = Generator(model, weights=weights, cache=False)
+    assert new == anew.generate_ids([2], max_new_tokens=30, seed=0)
 
 
 def test_the_same_seed_gives_the_same_text_and_others_give_others(letters: Generator) -> None:
@@ -160,11 +260,11 @@ def test_ids_that_only_the_model_has_are_never_drawn() -> None:
 # -- several samples ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("max_logits", [2**28, 3 * 8 * 9, 1], ids=["together", "by 3", "alone"])
+@pytest.mark.parametrize("max_numbers", [2**28, 3 * 8 * 9, 1], ids=["together", "by 3", "alone"])
 def test_samples_side_by_side_are_those_made_one_by_one(
-    max_logits: int, monkeypatch: pytest.MonkeyPatch
+    max_numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generator_module, "MAX_LOGITS", max_logits)
+    monkeypatch.setattr(generator_module, "MAX_NUMBERS", max_numbers)
     generator = Generator(gpt(preset="gpt2"), LETTERS)
     options = {"max_new_tokens": 25, "temperature": 2.0, "stop": ("ab", "gg")}
     samples = generator.generate_samples("a", 8, seed=4, **options)
@@ -349,7 +449,9 @@ def test_modes_of_all_parts_are_restored_and_dropout_is_off() -> None:
 
 def test_the_model_computes_without_gradients() -> None:
     model, modes = gpt(), []
-    model.register_forward_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
+    model.blocks[0].register_forward_hook(
+        lambda *_: modes.append(torch.is_inference_mode_enabled())
+    )
     generator = Generator(model, LETTERS)
     generator.generate_ids([1], max_new_tokens=2)
     generator.generate_samples("a", 2, max_new_tokens=2)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from toolkit.errors import UsageError
 from toolkit.generation.contexts import Context
-from toolkit.generation.decoding import WindowDecoder, evaluation_mode
+from toolkit.generation.decoding import evaluation_mode
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samplers import require_count, require_number
 
@@ -96,7 +96,7 @@ class BeamSearch:
         """
         width = self.num_beams // self.num_groups
         groups = [_Group(width, self.length_penalty, request) for _ in range(self.num_groups)]
-        decoder = WindowDecoder(request.model)
+        decoder = request.decoder
         with evaluation_mode(request.model):
             logits = decoder.prefill(request.prompt_ids)  # (1, V)
         decoder.select([0] * len(groups))

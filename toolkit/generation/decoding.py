@@ -1,28 +1,48 @@
 """Next tokens after a prompt, below text: a decoder's logits, a sampler's draws.
 
-A decoder gives the logits of the next token while sequences grow. `WindowDecoder` computes the
-whole window at every step. Left out: keeping keys and values from step to step; a decoder that
-does so has the same three methods.
+A decoder gives the logits of the next token while sequences grow. `CachedDecoder` computes each
+token once; `WindowDecoder` is for models that keep nothing, and computes the whole window at every
+step. `make_decoder` chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from toolkit.errors import UnknownNameError, UsageError
 from toolkit.generation.contexts import Context
 from toolkit.generation.samplers import Sampler
-from toolkit.models import LanguageModel
+from toolkit.models import KVCache, LanguageModel
+
+Engine = Literal["auto", "torch", "compiled"]
+ENGINES: tuple[Engine, ...] = ("auto", "torch", "compiled")
+# Loading Numba and the compiled step takes most of a second: as long as torch's steps for some
+# hundred tokens of a model with this many parameters.
+WORTH_COMPILING = 2_000_000
+
+
+class Decoder(Protocol):
+    """The logits of what comes after sequences that grow side by side."""
+
+    def prefill(self, ids: Sequence[int]) -> Tensor:
+        """Start one row with `ids`, at least one: logits (1, V) of the token after them."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Add one token (B,) to each row: logits (B, V) of the tokens after them."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order; a row may be taken more than once."""
 
 
 class WindowDecoder:
-    """Next-token logits by computing the last `block_size` tokens anew at every step.
+    """A `Decoder` that computes the last `block_size` tokens anew at every step.
 
-    A longer sequence loses its beginning: the model sees a window that slides, and positions count
-    from the window's start, as in training.
+    A longer sequence loses its beginning: positions count from the window's start, as in training.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -30,23 +50,169 @@ class WindowDecoder:
         self._window = torch.empty(0, 0, dtype=torch.long)
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
-        """Start one row with `ids`, at least one: logits (1, V) of the token after them."""
         window = list(ids[-self._model.block_size :])
         self._window = torch.tensor([window], device=self._model.device)  # (1, T)
         return self._last_logits()
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Add one token (B,) to each row: logits (B, V) of the tokens after them."""
         grown = torch.cat([self._window, tokens.to(self._window.device)[:, None]], dim=1)
         self._window = grown[:, -self._model.block_size :]  # (B, T)
         return self._last_logits()
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order; a row may be taken more than once."""
         self._window = self._window[list(rows)]
 
     def _last_logits(self) -> Tensor:
         return self._model(self._window).logits[:, -1]  # (B, V)
+
+
+class RecomputingDecoder:
+    """A `Decoder` of a model with a cache that keeps nothing in it from step to step.
+
+    It is what `CachedDecoder` must agree with, and what it becomes past the context where positions
+    end with it: every position has changed then, and the last `block_size` tokens are all anew.
+    """
+
+    def __init__(self, model: LanguageModel, ids: Tensor | None = None) -> None:
+        """Take a model and, to go on, the tokens of each row (B, T)."""
+        self._model = model
+        self._ids = torch.empty(1, 0, dtype=torch.long) if ids is None else ids
+
+    def prefill(self, ids: Sequence[int]) -> Tensor:
+        self._ids = torch.tensor([list(ids)], device=self._model.device)  # (1, T)
+        return self._last_logits()
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self._ids = torch.cat([self._ids, tokens.to(self._ids.device)[:, None]], dim=1)
+        return self._last_logits()
+
+    def select(self, rows: Sequence[int]) -> None:
+        self._ids = self._ids[list(rows)]
+
+    def _last_logits(self) -> Tensor:
+        rows, t = self._ids.shape
+        cache = self._model.new_cache(rows, t)
+        assert cache is not None, "make_decoder asks"
+        if not cache.has_room(t):
+            self._ids = self._ids[:, -self._model.block_size :]  # (B, T)
+        return self._model.extend(self._ids, cache, last_only=True)[:, -1]  # (B, V)
+
+
+class CachedDecoder:
+    """A `Decoder` that computes each token once and keeps its keys and values.
+
+    Past `block_size` tokens a cache without a limit goes on as a window that slides: attention sees
+    the last `block_size` positions of each layer. Where there is a limit see `RecomputingDecoder`.
+    """
+
+    def __init__(self, model: LanguageModel, cache: KVCache, *, compiled: bool = False) -> None:
+        """Take an empty cache with one row.
+
+        Args:
+            compiled: let `CompiledStep` do the steps of one row.
+        """
+        self._model, self._cache, self._compiled = model, cache, compiled
+        self._one_row: Callable[[int], Tensor] | None = None
+        # With a limit, what there was: it is computed anew when the limit is reached.
+        size = (1, cache.limit or 0)
+        self._seen = torch.zeros(size, dtype=torch.long, device=model.device)  # (B, limit)
+        self._beyond: RecomputingDecoder | None = None
+
+    def prefill(self, ids: Sequence[int]) -> Tensor:
+        if self._cache.limit is not None:
+            ids = ids[-self._cache.limit :]
+        prompt = torch.tensor([list(ids)], device=self._model.device)  # (1, T)
+        self._remember(prompt)
+        return self._model.extend(prompt, self._cache, last_only=True)[:, -1]  # (1, V)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        if self._beyond is None and not self._cache.has_room(1):
+            self._beyond = RecomputingDecoder(self._model, self._seen)
+        if self._beyond is not None:
+            return self._beyond.step(tokens)
+        if self._compiled and len(tokens) == 1:
+            self._remember(tokens[:, None])
+            return self._compiled_step(int(tokens))
+        column = tokens.to(self._model.device)[:, None]  # (B, 1)
+        self._remember(column)
+        return self._model.extend(column, self._cache)[:, -1]  # (B, V)
+
+    def select(self, rows: Sequence[int]) -> None:
+        self._cache.select(rows)
+        self._seen = self._seen[list(rows)]
+        if self._beyond is not None:
+            self._beyond.select(rows)
+
+    def _remember(self, ids: Tensor) -> None:
+        if self._cache.limit is not None:
+            self._seen[:, self._cache.length : self._cache.length + ids.size(1)] = ids
+
+    def _compiled_step(self, token: int) -> Tensor:
+        if self._one_row is None:
+            from toolkit.generation.engine import CompiledStep
+            from toolkit.models import GPTModel
+
+            assert isinstance(self._model, GPTModel), "can_compile asks"
+            self._one_row = CompiledStep(self._model, self._cache)
+        return self._one_row(token).clone()  # the next step writes over it
+
+
+def make_decoder(
+    model: LanguageModel,
+    *,
+    cache: bool = True,
+    engine: Engine = "auto",
+    num_tokens: int | None = None,
+) -> Decoder:
+    """The decoder for a model.
+
+    Args:
+        cache: whether keys and values are kept, by a model that can.
+        engine: what does the steps of a single row: "torch", "compiled", or "auto": compiled where
+            that is possible and worth it.
+        num_tokens: how many tokens there will be in a row; None: unknown.
+
+    Raises:
+        UsageError: an engine that cannot do this model's steps.
+    """
+    kept = model.new_cache(1, num_tokens)
+    compiled = _compiles(model, engine, cached=cache and kept is not None)
+    if kept is None:
+        return WindowDecoder(model)
+    if not cache:
+        return RecomputingDecoder(model)
+    return CachedDecoder(model, kept, compiled=compiled)
+
+
+def _compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
+    if engine == "torch" or (engine == "auto" and model.num_params() < WORTH_COMPILING):
+        return False
+    from toolkit.generation.engine import can_compile
+    from toolkit.generation.engine_kernels import COMPILED
+
+    possible = cached and can_compile(model)
+    # Without Numba's compiler torch does the same.
+    if engine == "compiled" and COMPILED and not possible:
+        raise UsageError(
+            "--engine compiled is for gpt models in float32, bfloat16 or int8 weights on the CPU, "
+            "with their cache and without hooks. Use --engine auto."
+        )
+    return possible
+
+
+def check_engine(engine: str) -> None:
+    """Raise UnknownNameError unless there is such an engine."""
+    if engine not in ENGINES:
+        raise UnknownNameError("engine", engine, ENGINES)
+
+
+def numbers_per_row(model: LanguageModel, num_tokens: int) -> int:
+    """How many numbers a decoder holds at once for each row of so many tokens, the most of it."""
+    kept = model.new_cache(0, num_tokens)
+    vocab_size = model.config.vocab_size
+    if kept is None:
+        return min(num_tokens, model.block_size) * vocab_size
+    return kept.numbers_per_row + vocab_size
 
 
 class Continuations:
@@ -64,6 +230,7 @@ class Continuations:
         generators: Sequence[torch.Generator],
         vocab_size: int,
         contexts: Sequence[Context] | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         """Nothing is computed before the first `draw`.
 
@@ -75,6 +242,7 @@ class Continuations:
             vocab_size: only ids below it are drawn; a model may have more than its tokenizer.
             contexts: one for each row, for processors that look at the tokens before; whoever draws
                 adds the new ids to them. None: no processor needs them.
+            decoder: a new one of the model; None: `make_decoder`'s.
         """
         self._model = model
         self._prompt_ids = prompt_ids
@@ -82,7 +250,7 @@ class Continuations:
         self._generators = list(generators)
         self._vocab_size = vocab_size
         self._contexts = None if contexts is None else list(contexts)
-        self._decoder = WindowDecoder(model)
+        self._decoder = make_decoder(model) if decoder is None else decoder
         self._drawn: Tensor | None = None  # (B)
 
     @torch.inference_mode()

@@ -2,7 +2,8 @@
 
 `Generator` joins the parts: `options` says what is asked for, `decoding` runs the model, `samplers`
 choose tokens, `samples` and `streaming` turn them into text. A context longer than the model's
-`block_size` is handled by a window that slides (see `WindowDecoder`).
+`block_size` is handled by a window that slides (see `CachedDecoder` and `RecomputingDecoder`), or
+refused.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import asyncio
 import operator
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Unpack
+from typing import Literal, Unpack
 
 import torch
 
-from toolkit.errors import UsageError, VocabularyError
+from toolkit.errors import UnknownNameError, UsageError, VocabularyError
 from toolkit.generation.contexts import Context
-from toolkit.generation.decoding import Continuations
+from toolkit.generation.decoding import (
+    Continuations,
+    Engine,
+    check_engine,
+    make_decoder,
+    numbers_per_row,
+)
 from toolkit.generation.options import (
     DEFAULT_NEW_TOKENS,
     Plan,
@@ -30,12 +37,16 @@ from toolkit.generation.options import (
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samples import Completion, Sample
 from toolkit.generation.seeds import sample_seed, seeded_generator
-from toolkit.models import LanguageModel
+from toolkit.models import LanguageModel, WeightFormat, store_weights
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
 
-# Samples are made in batches whose logits (B, T, V) hold at most so many numbers: 1 GiB in float32.
-MAX_LOGITS = 2**28
+# Samples are made in batches whose caches (or logits, of models without one) hold at most so many
+# numbers: 1 GiB in float32.
+MAX_NUMBERS = 2**28
+
+ContextPolicy = Literal["slide", "error"]
+CONTEXT_POLICIES: tuple[ContextPolicy, ...] = ("slide", "error")
 
 
 class Generator:
@@ -60,6 +71,10 @@ class Generator:
         *,
         device: str | torch.device | None = None,
         end_ids: Iterable[int] | None = None,
+        weights: WeightFormat = "float32",
+        context_policy: ContextPolicy = "slide",
+        cache: bool = True,
+        engine: Engine = "auto",
     ) -> None:
         """Join a model and its tokenizer.
 
@@ -68,17 +83,30 @@ class Generator:
             tokenizer: the one that it was trained with; without it only `generate_ids` works.
             device: where to compute; the model is moved there. None: where it is.
             end_ids: the ids that end a text. None: the tokenizer's `<|endoftext|>`, if it has it.
+            weights: "bfloat16" or "int8" computes with a copy of the model whose matrices are
+                stored so (see `models.stored`): faster to read, a little less exact. "float32":
+                with the model itself.
+            context_policy: what happens past the model's `block_size`: "slide" (the model sees the
+                last tokens), or "error", before anything is drawn.
+            cache: whether keys and values are kept from token to token. Without, each step takes
+                as long as the text is: for comparison.
+            engine: "torch", "compiled" (one sample on a CPU), or "auto", which chooses.
 
         Raises:
-            UsageError: the tokenizer has ids that the model does not know, or there is no such
-                device.
+            UsageError: the tokenizer has ids that the model does not know, there is no such
+                device, or one of the other words is unknown.
         """
         if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
             raise UsageError(
                 f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model knows "
                 f"{model.config.vocab_size:,}: they do not belong together."
             )
-        self.model = model if device is None else _move(model, device)
+        if context_policy not in CONTEXT_POLICIES:
+            raise UnknownNameError("context policy", str(context_policy), CONTEXT_POLICIES)
+        check_engine(engine)
+        model = model if device is None else _move(model, device)
+        self.model = store_weights(model, weights)
+        self._context_policy, self._cache, self._engine = context_policy, cache, engine
         self._tokenizer = tokenizer
         if end_ids is None:
             special = tokenizer.special_tokens if tokenizer is not None else {}
@@ -118,7 +146,9 @@ class Generator:
             ModelError: the model's logits are not numbers.
         """
         plan = self._plan(options)
-        steps = self._steps([self._sample(self.prompt_ids(prompt), plan, plan.seed)], plan)
+        prompt_ids = self.prompt_ids(prompt)
+        self._check_context(prompt_ids, plan.max_new_tokens)
+        steps = self._steps([self._sample(prompt_ids, plan, plan.seed)], plan)
         return (piece for piece in steps if piece)
 
     def stream_async(self, prompt: str, **options: Unpack[TextOptions]) -> AsyncIterator[str]:
@@ -191,6 +221,7 @@ class Generator:
         check_ids_options(sampling)
         plan = make_plan({"max_new_tokens": max_new_tokens, "seed": seed, **sampling})
         context = Context(self._checked_ids(ids))
+        self._check_context(context.prompt_ids, max_new_tokens)
         rows = self._start(plan, [seeded_generator(plan.seed)], [context], frozenset())
         for _ in range(max_new_tokens):
             context.new_ids += rows.draw()
@@ -263,8 +294,9 @@ class Generator:
         """Finish samples of one prompt, as many at a time as the device should bear."""
         prompt_ids = self.prompt_ids(prompt)
         samples = [self._sample(prompt_ids, plan, seed) for seed in seeds]
-        longest = min(self.model.block_size, len(prompt_ids) + plan.max_new_tokens)
-        rows = max(1, MAX_LOGITS // (longest * self.model.config.vocab_size))
+        self._check_context(prompt_ids, plan.max_new_tokens)
+        longest = len(prompt_ids) + plan.max_new_tokens
+        rows = max(1, MAX_NUMBERS // numbers_per_row(self.model, longest))
         if plan.search is not None:
             rows = len(samples)  # it sees to its memory itself
         for start in range(0, len(samples), rows):
@@ -305,13 +337,20 @@ class Generator:
         if self._tokenizer is not None:
             vocab_size = self._tokenizer.vocab_size
         prompt_ids = contexts[0].prompt_ids if contexts else ()
+        decoder = make_decoder(
+            self.model,
+            cache=self._cache,
+            engine=self._engine,
+            num_tokens=len(prompt_ids) + plan.max_new_tokens,
+        )
         if plan.search is None:
             return Continuations(
-                self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts
+                self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts, decoder
             )
         return plan.search.start(
             Request(
                 model=self.model,
+                decoder=decoder,
                 prompt_ids=prompt_ids,
                 sampler=plan.sampler,
                 generators=generators,
@@ -321,6 +360,16 @@ class Generator:
                 end_ids=end_ids,
             )
         )
+
+    def _check_context(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
+        # The last token is drawn, and the model never sees it.
+        seen = len(prompt_ids) + max_new_tokens - 1
+        if self._context_policy == "error" and max_new_tokens and seen > self.model.block_size:
+            raise UsageError(
+                f"{len(prompt_ids)} tokens of the prompt and --max-new-tokens {max_new_tokens} do "
+                f"not fit into the model's --block-size {self.model.block_size}. Ask for fewer, or "
+                "let the window slide with --context-policy slide."
+            )
 
 
 async def _in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 
 from toolkit.generation.contexts import Context
+from toolkit.generation.decoding import Decoder
 from toolkit.generation.samplers import Sampler
 from toolkit.models import LanguageModel
 
@@ -23,6 +24,7 @@ class Request:
 
     Attributes:
         model: in any mode; it is left as it was.
+        decoder: a new one of the model.
         prompt_ids: at least one.
         sampler: the processors.
         generators, contexts: one for each row. Whoever takes the tokens adds them to the contexts.
@@ -32,6 +34,7 @@ class Request:
     """
 
     model: LanguageModel
+    decoder: Decoder
     prompt_ids: Sequence[int]
     sampler: Sampler
     generators: Sequence[torch.Generator]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from toolkit.errors import UsageError
 from toolkit.generation.contexts import Context
-from toolkit.generation.decoding import WindowDecoder, evaluation_mode
+from toolkit.generation.decoding import evaluation_mode, make_decoder
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samplers import pick, require_count
 from toolkit.models import LanguageModel
@@ -144,7 +144,7 @@ class _Row:
         draft = self._speculation.draft
         drafted: list[int] = []
         distributions: list[Tensor] = []
-        decoder = WindowDecoder(draft)
+        decoder = make_decoder(draft)
         for _ in range(count):
             context = self._context.grown(drafted)
             with evaluation_mode(draft):
@@ -164,10 +164,13 @@ class _Row:
         model = self._request.model
         longest = sequences[-1]
         with evaluation_mode(model):
+            ids = torch.tensor([longest], device=model.device)  # (1, T)
+            cache = model.new_cache(1, len(longest))
+            if cache is not None and cache.has_room(len(longest)):
+                return model.extend(ids, cache)[0, -len(sequences) :]
             if len(longest) <= model.block_size:
-                ids = torch.tensor([longest], device=model.device)  # (1, T)
                 return model(ids).logits[0, -len(sequences) :]
-            # Past the block size each has a window of its own, which starts at another token.
+            # Past the context each has a window of its own, which starts at another token.
             rows = [self._last(each) for each in sequences]
             return torch.cat(rows)
 

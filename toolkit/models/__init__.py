@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from toolkit.models.base import LanguageModel as LanguageModel
     from toolkit.models.base import LMOutput as LMOutput
     from toolkit.models.bigram import BigramModel as BigramModel
+    from toolkit.models.cache import KVCache as KVCache
     from toolkit.models.config import DEFAULT_PRESET as DEFAULT_PRESET
     from toolkit.models.config import DEFAULT_SIZE as DEFAULT_SIZE
     from toolkit.models.config import PRESETS as PRESETS
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from toolkit.models.single_head import SingleHeadModel as SingleHeadModel
     from toolkit.models.single_head import attention_weights as attention_weights
     from toolkit.models.single_head import scaled_scores as scaled_scores
+    from toolkit.models.stored import WEIGHT_FORMATS as WEIGHT_FORMATS
+    from toolkit.models.stored import WeightFormat as WeightFormat
+    from toolkit.models.stored import store_weights as store_weights
 
 _HOME = {
     "adapting": ("adapt_model",),
@@ -63,6 +67,7 @@ _HOME = {
     ),
     "base": ("LanguageModel", "LMOutput"),
     "bigram": ("BigramModel",),
+    "cache": ("KVCache",),
     "config": (
         "DEFAULT_PRESET",
         "DEFAULT_SIZE",
@@ -89,6 +94,7 @@ _HOME = {
         "make_config",
     ),
     "single_head": ("SingleHeadModel", "attention_weights", "scaled_scores"),
+    "stored": ("WEIGHT_FORMATS", "WeightFormat", "store_weights"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

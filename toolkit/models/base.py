@@ -18,6 +18,9 @@ from torch.utils.checkpoint import checkpoint
 from toolkit.errors import UsageError
 from toolkit.models.config import ModelConfig
 
+if TYPE_CHECKING:
+    from toolkit.models.cache import KVCache
+
 IGNORE_INDEX = -100
 
 
@@ -67,6 +70,32 @@ class LanguageModel(nn.Module, ABC):
 
         def __call__(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput: ...
 
+    def new_cache(self, rows: int = 1, capacity: int | None = None) -> KVCache | None:
+        """What `extend` needs to go on from token to token: an empty cache for `rows` rows, with
+        room for `capacity` tokens at first (None: for as many as it ever keeps).
+
+        None if the model has no such thing; then each step computes everything anew.
+        """
+        return None
+
+    def extend(self, ids: Tensor, cache: KVCache, *, last_only: bool = False) -> Tensor:
+        """Logits (B, T, V) for the next ids (B, T) of rows whose beginnings are in the cache, which
+        grows by them. They are those of `forward` for the whole rows, up to rounding, without
+        gradients.
+
+        Beyond `block_size` tokens attention sees the last `block_size` positions of each layer: a
+        window that slides, for models whose positions are distances. Others have no such
+        positions, and refuse.
+
+        Args:
+            last_only: only the logits of the last position, (B, 1, V).
+
+        Raises:
+            UsageError: another shape or dtype, more tokens than there are positions, or (noticed
+                on the CPU) an id outside the vocabulary.
+        """
+        raise NotImplementedError(f"{self.name} makes no cache")
+
     @property
     def block_size(self) -> int:
         """The longest T that `forward` takes."""
@@ -99,14 +128,13 @@ class LanguageModel(nn.Module, ABC):
         """Raise UsageError where `forward` could not work, or would work on something else."""
         if is_tracing():  # type: ignore[no-untyped-call]  # of torch
             return  # a trace records operations, not decisions
-        _check_ids("ids", ids)
+        self.check_ids(ids)
         _, t = ids.shape  # (B, T)
         if t > self.block_size:
             raise UsageError(
                 f"{t} tokens is longer than the model's --block-size {self.block_size}. "
                 "Give it the last ones only."
             )
-        self._check_range("ids", ids)
         if targets is not None:
             _check_ids("targets", targets)
             if targets.shape != ids.shape:
@@ -115,6 +143,11 @@ class LanguageModel(nn.Module, ABC):
                     "there is one target for each id."
                 )
             self._check_range("targets", targets)
+
+    def check_ids(self, ids: Tensor) -> None:
+        """Raise UsageError unless ids are (B, T) tokens of this model."""
+        _check_ids("ids", ids)
+        self._check_range("ids", ids)
 
     def _check_range(self, what: str, ids: Tensor) -> None:
         # Only on the CPU: elsewhere reading the values would wait for the device at every step.

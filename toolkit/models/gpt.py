@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.models.base import LanguageModel, LMOutput, next_token_loss
+from toolkit.models.cache import KVCache, LayerCache
 from toolkit.models.config import GPTConfig
 from toolkit.models.layers import Block, attention_mask, embedding, linear, make_norm
 from toolkit.models.positions import Rotary, alibi_slopes, sinusoids
@@ -124,21 +125,60 @@ class GPTModel(LanguageModel):
 
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput:
         self.check_inputs(ids, targets)
-        t = ids.size(1)
-        x = self.tok_emb(ids)  # (B, T, C)
-        if self.pos_emb is not None:
-            x = x + self.pos_emb.weight[:t]  # (B, T, C) + (T, C)
-        if self.sinusoids is not None:
-            x = x * self.embedding_scale + self.sinusoids[:t]  # (B, T, C) + (T, C)
-        x = self.dropout(x)
+        x = self._embed(ids)  # (B, T, C)
         mask = self._mask(ids)
         for block in self.blocks:
             x = self.through(block, x, self.rotary, mask)  # (B, T, C)
+        logits = self._unembed(x)  # (B, T, V)
+        return LMOutput(logits, None if targets is None else next_token_loss(logits, targets))
+
+    def _embed(self, ids: Tensor, start: int = 0) -> Tensor:
+        """What goes into the first block, (B, T, C); the first position is `start`."""
+        end = start + ids.size(1)
+        x: Tensor = self.tok_emb(ids)  # (B, T, C)
+        if self.pos_emb is not None:
+            x = x + self.pos_emb.weight[start:end]  # (B, T, C) + (T, C)
+        if self.sinusoids is not None:
+            x = x * self.embedding_scale + self.sinusoids[start:end]  # (B, T, C) + (T, C)
+        embedded: Tensor = self.dropout(x)
+        return embedded
+
+    def _unembed(self, x: Tensor) -> Tensor:
+        """Logits (B, T, V) of what comes out of the last block."""
         if self.norm is not None:
             x = self.norm(x)
         head = self.tok_emb if self.head is None else self.head
-        logits = F.linear(x, head.weight)  # (B, T, V)
-        return LMOutput(logits, None if targets is None else next_token_loss(logits, targets))
+        return F.linear(x, head.weight)  # (B, T, V)
+
+    def new_cache(self, rows: int = 1, capacity: int | None = None) -> KVCache:
+        config = self.config
+        return KVCache(
+            (config.n_layer, rows, config.n_kv_head, config.head_dim),
+            span=min(config.window or config.block_size, config.block_size),
+            # Positions that are added to the tokens end with the table; the others are distances.
+            limit=None if self.pos_emb is None and self.sinusoids is None else config.block_size,
+            capacity=capacity,
+            like=next(self.blocks.parameters()),
+        )
+
+    @torch.no_grad()
+    def extend(self, ids: Tensor, cache: KVCache, *, last_only: bool = False) -> Tensor:
+        self.check_ids(ids)
+        cache.reserve(ids.size(1))
+        # Longer pieces would need masks of T · T; the last of them has the last position.
+        pieces = ids.split(self.block_size, dim=1)  # type: ignore[no-untyped-call]  # torch's
+        logits = [self._extend(piece, cache, last_only=last_only) for piece in pieces]
+        return logits[-1] if last_only or len(logits) == 1 else torch.cat(logits, dim=1)
+
+    def _extend(self, ids: Tensor, cache: KVCache, *, last_only: bool) -> Tensor:
+        start, t = cache.length, ids.size(1)
+        x = self._embed(ids, start)  # (B, T, C)
+        mask = cache.mask(t, self.slopes)
+        layer: LayerCache
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x = block(x, self.rotary, mask, layer, start)  # (B, T, C)
+        cache.length += t
+        return self._unembed(x[:, -1:] if last_only else x)  # (B, 1 or T, V)
 
     def _mask(self, ids: Tensor) -> Tensor | None:
         """What all layers share for ids (B, T): None where every position sees all before it.

@@ -4,11 +4,13 @@ Each part is its equation. Shapes: B batch, T time, C channels (`n_embd`), H que
 key/value heads (`n_kv_head`), D head width, I hidden channels of the MLP (`n_inner`).
 
 Nothing here draws random numbers: weights of matrices and embeddings are unset until the model
-that owns them fills them, from its own generator. Positions have a file of their own, `positions`.
-Left out: a cache of keys and values.
+that owns them fills them, from its own generator. Positions have a file of their own, `positions`,
+and so have the keys and values that generation keeps from token to token, `cache`.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,9 @@ from torch import Tensor, nn
 from toolkit.models.config import GPTConfig
 from toolkit.models.fused import rms_norm_in_training
 from toolkit.models.positions import Rotary
+
+if TYPE_CHECKING:
+    from toolkit.models.cache import LayerCache
 
 
 def linear(n_in: int, n_out: int, *, bias: bool = False) -> nn.Linear:
@@ -152,8 +157,19 @@ class CausalSelfAttention(nn.Module):
             self.q_norm = RMSNorm(self.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(self.head_dim, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: Rotary | None, mask: Tensor | None = None) -> Tensor:
-        """(B, T, C) to (B, T, C). The mask is `attention_mask`'s; None is the causal one."""
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary | None,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """(B, T, C) to (B, T, C), where the first of the T positions is `start`.
+
+        The mask is `attention_mask`'s; None is the causal one. With a cache the positions before
+        `start` are read from it and the new ones kept in it; None then means that all is seen.
+        """
         b, t, _ = x.shape
         q, k, v = self.qkv(x).split((self.n_query, self.n_kv, self.n_kv), dim=-1)
         q = q.view(b, t, self.n_head, self.head_dim).transpose(1, 2)  # (B, H, T, D)
@@ -162,8 +178,12 @@ class CausalSelfAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
-            q, k = rotary(q), rotary(k)
-        y = self._attend(q, k, v, mask)  # (B, H, T, D)
+            q, k = rotary(q, start), rotary(k, start)
+        causal = mask is None
+        if cache is not None:
+            causal = causal and cache.starts
+            k, v = cache.append(k, v)  # (B, G, S, D) each
+        y = self._attend(q, k, v, mask, causal=causal)  # (B, H, T, D)
         y = y.transpose(1, 2).reshape(b, t, self.n_query)  # (B, T, H·D)
         out: Tensor = self.proj_dropout(self.proj(y))  # (B, T, C)
         return out
@@ -172,7 +192,9 @@ class CausalSelfAttention(nn.Module):
         """The rows of the matrices that are one parameter: queries, keys, values."""
         return {"qkv.weight": (self.n_query, self.n_kv, self.n_kv)}
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool
+    ) -> Tensor:
         # Without a mask to read, the kernels skip the half of the scores that is not needed.
         return F.scaled_dot_product_attention(
             q,
@@ -180,7 +202,7 @@ class CausalSelfAttention(nn.Module):
             v,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None,
+            is_causal=causal,
             enable_gqa=self.n_kv_head != self.n_head,
         )
 
@@ -267,12 +289,19 @@ class Block(nn.Module):
         self.norm2 = make_norm(config)
         self.mlp = SwiGLUMLP(config) if config.mlp == "swiglu" else MLP(config)
 
-    def forward(self, x: Tensor, rotary: Rotary | None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary | None,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
         y: Tensor
         if self.post:
-            x = self.norm1(x + self.attn(x, rotary, mask))  # (B, T, C)
+            x = self.norm1(x + self.attn(x, rotary, mask, cache, start))  # (B, T, C)
             y = self.norm2(x + self.mlp(x))  # (B, T, C)
         else:
-            x = x + self.attn(self.norm1(x), rotary, mask)  # (B, T, C)
+            x = x + self.attn(self.norm1(x), rotary, mask, cache, start)  # (B, T, C)
             y = x + self.mlp(self.norm2(x))  # (B, T, C)
         return y

@@ -61,7 +61,8 @@ class Rotary(nn.Module):
     on t − s alone. Su et al. 2021, arXiv:2104.09864; the pairing of the two halves (rather than
     of neighbours, as in the paper) is GPT-NeoX's, Llama's and Qwen's, so that their weights fit.
 
-    Cosines and sines are computed once, for `block_size` positions, and are not saved.
+    Cosines and sines are computed once, for `block_size` positions, and are not saved. A position
+    beyond them, which only a window that slides gets to, is computed when it comes.
     """
 
     cos: Tensor
@@ -69,21 +70,34 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, block_size: int, base: float) -> None:
         super().__init__()
+        self.head_dim, self.base = head_dim, base
+        cos, sin = self._compute(0, block_size)
+        self.register_buffer("cos", cos, persistent=False)  # (T, D)
+        self.register_buffer("sin", sin, persistent=False)  # (T, D)
+
+    def _compute(self, start: int, t: int) -> tuple[Tensor, Tensor]:
         # In float32, as Hugging Face does: models were trained with exactly these roundings.
-        pairs = torch.arange(0, head_dim, 2, dtype=torch.float32)
-        frequencies = 1.0 / base ** (pairs / head_dim)  # (D/2)
-        angles = torch.outer(torch.arange(block_size, dtype=torch.float32), frequencies)
+        pairs = torch.arange(0, self.head_dim, 2, dtype=torch.float32)
+        frequencies = 1.0 / self.base ** (pairs / self.head_dim)  # (D/2)
+        angles = torch.outer(torch.arange(start, start + t, dtype=torch.float32), frequencies)
         cos, sin = angles.cos(), angles.sin()  # (T, D/2)
         # [−sin, sin] instead of [sin, sin]: see `forward`.
-        self.register_buffer("cos", torch.cat((cos, cos), dim=-1), persistent=False)  # (T, D)
-        self.register_buffer("sin", torch.cat((-sin, sin), dim=-1), persistent=False)  # (T, D)
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Rotate x (B, H, T, D), whose first position is 0.
+    def at(self, start: int, t: int) -> tuple[Tensor, Tensor]:
+        """The factors of t positions from `start` on: (T, D) each."""
+        if start == 0 or start + t <= len(self.cos):
+            return self.cos[start : start + t], self.sin[start : start + t]
+        cos, sin = self._compute(start, t)
+        return cos.to(self.cos), sin.to(self.sin)
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Rotate x (B, H, T, D), whose first position is `start`.
 
         With halves x = [a, b] the result is [a·cos − b·sin, b·cos + a·sin]. Rolling by D/2 swaps
         the halves, and the minus is in the table already: one pass over memory less than
         building [−b, a] (measured on a CPU, a tenth less time).
         """
         t, d = x.shape[-2:]
-        return x * self.cos[:t] + x.roll(d // 2, dims=-1) * self.sin[:t]
+        cos, sin = self.at(start, t)
+        return x * cos + x.roll(d // 2, dims=-1) * sin
