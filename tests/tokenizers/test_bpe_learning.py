@@ -263,7 +263,10 @@ def test_ctrl_c_stops_a_long_merge_at_once(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent("""
             import random
+            import signal
             from toolkit.tokenizers import BPETokenizer
+            # Whoever was started in the background ignores Ctrl-C, and so would this.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             numbers = random.Random(0)
             text = "".join(numbers.choices("abcdefgh", k=3_000_000))
 
