@@ -49,6 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     train(folder / "one")
     train(folder / "one-muon", optimizer="muon", learning_rate=0.02)
+    train(folder / "one-ema", ema=0.9)
     for name in ("one-ddp", "one-fsdp"):
         train(folder / name, killed_at=4)
     jobs: list[dict[str, Any]] = [
@@ -56,6 +57,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"folder": "fsdp", "parallel": "fsdp", "sample_every": 5},
         {"folder": "ddp-muon", "parallel": "ddp", "optimizer": "muon", "learning_rate": 0.02},
         {"folder": "fsdp-muon", "parallel": "fsdp", "optimizer": "muon", "learning_rate": 0.02},
+        {"folder": "fsdp-ema", "parallel": "fsdp", "ema": 0.9, "killed_at": 4},
+        {"folder": "fsdp-ema", "parallel": "fsdp", "ema": 0.9, "resume": True},
         {"folder": "ddp-one", "parallel": "ddp", "killed_at": 4},
         {"folder": "fsdp-one", "parallel": "fsdp", "killed_at": 4},
         {"folder": "ddp-fsdp", "parallel": "ddp", "killed_at": 4},
@@ -101,6 +104,14 @@ def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
 def test_muon_of_two_is_muon_alone(runs: Path, name: str) -> None:
     for a, b in zip(rows(runs / name), rows(runs / "one-muon"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)  # its products may be in bfloat16
+
+
+@pytest.mark.slow
+def test_the_averaged_weights_of_shares_are_those_of_one_process(runs: Path) -> None:
+    found, expected = (rows(runs / name, "evaluation") for name in ("fsdp-ema", "one-ema"))
+    assert len(found) == len(expected) > 1
+    for a, b in zip(found, expected, strict=True):
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=CLOSE)
 
 
 @pytest.mark.slow

@@ -49,7 +49,9 @@ class AveragedWeights:
 
     @torch.no_grad()
     def _set(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(list(self._parameters.values()), values)
+        # One by one: shares of tensors cannot be copied all at once.
+        for parameter, value in zip(self._parameters.values(), values, strict=True):
+            parameter.copy_(value)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages, for a checkpoint."""
