@@ -11,7 +11,7 @@ from export_models import LAYOUTS, TEXT, make_model
 from toolkit.errors import UsageError
 from toolkit.exporting import export
 from toolkit.exporting.gguf_file import interleave_pairs
-from toolkit.models import LanguageModel, hf_config, to_hf_state_dict
+from toolkit.models import GPTConfig, LanguageModel, hf_config, to_hf_state_dict
 from toolkit.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 
 gguf = pytest.importorskip("gguf")
@@ -113,6 +113,8 @@ def test_the_metadata_is_that_of_the_model(
 ) -> None:
     for layout, model in models.items():
         export(model, "gguf", tmp_path / f"{layout}.gguf", tokenizer=tokenizer)
+    config = models["qwen3"].config
+    assert isinstance(config, GPTConfig)
     keys, _ = read(tmp_path / "qwen3.gguf")
     assert keys["general.architecture"] == "qwen3"
     assert keys["general.type"] == "model"
@@ -121,7 +123,7 @@ def test_the_metadata_is_that_of_the_model(
         "context_length": 24,
         "embedding_length": 64,
         "block_count": 2,
-        "feed_forward_length": models["qwen3"].config.n_inner,  # type: ignore[attr-defined]  # a GPT
+        "feed_forward_length": config.n_inner,
         "attention.head_count": 2,
         "attention.head_count_kv": 1,
         "attention.key_length": 24,

@@ -90,7 +90,7 @@ def test_small_batches_hold_the_windows_of_the_large_one(size: int, parts: int) 
         assert torch.equal(torch.cat([piece[1] for piece in pieces]), y)
 
 
-class GivenBatches:
+class GivenBatches(BatchLoader):
     """A loader of batches that were made before."""
 
     def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -113,10 +113,11 @@ def gradients_of_step(
     )
     model = gpt()
     trainer = Trainer(model, dataset(), options)
-    trainer.loader = GivenBatches(batches)  # type: ignore[assignment]
+    trainer.loader = GivenBatches(batches)
     seen: list[Tensor] = []
     optimizer = trainer.optimizer
-    optimizer.register_step_pre_hook(  # type: ignore[attr-defined]  # torch's has it
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    optimizer.register_step_pre_hook(
         lambda *_: seen.extend(p.grad.clone() for p in model.parameters() if p.grad is not None)
     )
     step = next(event for event in trainer.run() if isinstance(event, StepDone))

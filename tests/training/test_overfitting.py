@@ -18,6 +18,7 @@ from toolkit.training import (
     Evaluated,
     Finished,
     Overfitting,
+    TrainConfig,
     Trainer,
     TrainResult,
 )
@@ -129,8 +130,8 @@ def test_it_is_said_once_across_a_resume(tmp_path: Path) -> None:
     assert state["progress"]["overfitting_from"] == first[0].best_step
 
 
-def train_in(folder: Path, options: object) -> list[Overfitting]:
-    trainer = Trainer(gpt(), small_text(), options, folder=folder)  # type: ignore[arg-type]
+def train_in(folder: Path, options: TrainConfig) -> list[Overfitting]:
+    trainer = Trainer(gpt(), small_text(), options, folder=folder)
     return [event for event in trainer.run() if isinstance(event, Overfitting)]
 
 

@@ -44,6 +44,7 @@ commands = typer.Typer()
     "[cyan]toolkit train --resume[/cyan]"
 )
 def train(
+    context: typer.Context,
     tokenizer: TokenizerSpec = "bpe",
     corpus: CorpusSpec = "shakespeare",
     model: Annotated[
@@ -241,7 +242,6 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
-    context: typer.Context = None,  # type: ignore[assignment]  # Typer passes it
 ) -> None:
     """Train a model on a text and write a run folder.
 

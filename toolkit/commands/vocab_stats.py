@@ -39,6 +39,7 @@ commands = typer.Typer()
     "[cyan]toolkit vocab-stats -t bpe:4k --out figures/ --html report.html[/cyan]",
 )
 def vocab_stats(
+    context: typer.Context,
     tokenizer: TokenizerSpec = "bpe",
     compare: Annotated[
         str | None,
@@ -83,7 +84,6 @@ def vocab_stats(
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
-    context: typer.Context = None,  # type: ignore[assignment]  # Typer passes it
 ) -> None:
     """What a vocabulary does to a text, how it grows, and which tokenizer suits.
 

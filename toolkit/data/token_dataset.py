@@ -83,7 +83,7 @@ class TokenDataset:
 
     def read(self, split: str, start: int, stop: int) -> TokenArray:
         """The ids `start … stop - 1` of a part, as far as there are so many."""
-        pieces: list[TokenArray] = []
+        pieces: list[npt.NDArray[Any]] = []
         first = 0  # of the shard's ids
         for shard in self.shards(split):
             if first < stop and start < first + len(shard):
@@ -91,18 +91,11 @@ class TokenDataset:
             first += len(shard)
         if len(pieces) == 1:
             return pieces[0]
-        joined: TokenArray = np.concatenate(pieces or [np.zeros(0, np.uint16)])  # type: ignore[assignment]  # one dtype in all
-        return joined
+        return np.concatenate(pieces or [np.zeros(0, np.uint16)])
 
     def tokens(self, split: str) -> TokenArray:
         """A part as one array: the file itself where there is one shard, else a copy of all."""
-        shards = self.shards(split)
-        if len(shards) == 1:
-            return shards[0]
-        if not shards:
-            return np.zeros(0, np.uint16)
-        joined: TokenArray = np.concatenate(shards)  # type: ignore[assignment]  # one dtype in all
-        return joined
+        return self.read(split, 0, self.num_tokens(split))
 
     @classmethod
     def from_ids(

@@ -8,6 +8,7 @@ keys and values.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ def write(source: Source, path: Path, dtype: str) -> Checked:
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401  # torch's exporter needs it
+
+        importlib.import_module("onnxscript")  # torch's exporter needs it
     except ImportError as error:
         raise MissingExtraError("export", "Writing ONNX") from error
     model = source.model

@@ -285,8 +285,10 @@ class ReplicatedWorld(World):
     def accumulating(self, module: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         if last:
             return contextlib.nullcontext()
-        context: AbstractContextManager[object] = module.no_sync()  # type: ignore[operator]  # DDP
-        return context
+        from torch.nn.parallel import DistributedDataParallel
+
+        assert isinstance(module, DistributedDataParallel)
+        return module.no_sync()
 
     def whole(self, model: LanguageModel) -> LanguageModel | None:
         return model if self.is_main else None
@@ -360,11 +362,17 @@ class ShardedWorld(ReplicatedWorld):
         return model
 
     def accumulating(self, module: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-        module.set_requires_gradient_sync(last)  # type: ignore[operator]  # an FSDPModule
+        from torch.distributed.fsdp import FSDPModule
+
+        assert isinstance(module, FSDPModule)
+        module.set_requires_gradient_sync(last)
         return contextlib.nullcontext()
 
     def evaluated(self, model: LanguageModel) -> None:
-        model.reshard()  # type: ignore[operator]  # an FSDPModule; a backward would have done it
+        from torch.distributed.fsdp import FSDPModule
+
+        assert isinstance(model, FSDPModule)
+        model.reshard()  # as a backward would have done
 
     def whole(self, model: LanguageModel) -> LanguageModel | None:
         tensors = self.gather(model.state_dict())
