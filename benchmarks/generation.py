@@ -90,7 +90,7 @@ def ours_in_rows(rows: int) -> Maker:
             decoder = make_decoder(model, num_tokens=PROMPT + NEW_TOKENS)
             generators = [torch.Generator() for _ in range(rows)]
             vocab_size = model.config.vocab_size
-            texts = Continuations(model, prompt, sampler, generators, vocab_size, decoder)
+            texts = Continuations(model, prompt, sampler, generators, vocab_size, decoder=decoder)
             return [texts.draw() for _ in range(NEW_TOKENS)]
 
         return generate
