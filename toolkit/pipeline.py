@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,7 @@ from toolkit.errors import RunError, ToolkitError, UsageError
 from toolkit.fine_tuning import Initial, fine_tuning_config, open_initial
 from toolkit.generation import Generator
 from toolkit.home import toolkit_home
+from toolkit.internals import draw_if_tracked, observer, snapshots_of, tracked_ids
 from toolkit.models import (
     LanguageModel,
     build_model,
@@ -51,9 +52,13 @@ from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
 
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
+
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"
 SAMPLE_TOKENS = 100
+WALKED_TOKENS = 16  # of a sequence: a page shows a corner of each matrix
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,8 @@ class TrainingSession:
             )
         require_length(dataset, "train", language_model.block_size)
         require_layers(language_model, config)
+        if config.track_internals:  # too long a text is refused before there is a folder
+            tracked_ids(config, tokenizer, dataset, language_model.block_size)
         if speedrun is not None:  # too short a time is refused before there is a folder
             seconds_to_train(speedrun, time.monotonic() - began)
         folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
@@ -306,6 +313,8 @@ class TrainingSession:
             dataset = TokenDataset.open(world.tell(""))
         session = cls._with_trainer(run, tokenizer, _unset_model(run), dataset, config, world)
         session.trainer.load_checkpoint()
+        if config.track_internals and world.is_main:
+            snapshots_of(run).drop_later(session.trainer.step)
         session._update(status="running", training=dataclasses.asdict(config))
         stage(Stage("resume", f"{run.folder} at step {session.trainer.step:,}"))
         session._track(trackers, stage)
@@ -332,6 +341,10 @@ class TrainingSession:
             # Prompted by nothing, with a fixed seed: samples of different steps are comparable.
             return generator.generate("", max_new_tokens=SAMPLE_TOKENS, seed=config.seed).text
 
+        observe = None
+        if config.track_internals:
+            ids = tracked_ids(config, tokenizer, dataset, model.block_size)
+            observe = observer(run, ids, config)
         trainer = Trainer(
             model,
             dataset,
@@ -339,6 +352,7 @@ class TrainingSession:
             folder=run.folder,
             sample=sample,
             save_best=save_best,
+            observe=observe,
             world=world,
         )
         return cls(run, tokenizer, trainer, world)
@@ -375,6 +389,18 @@ class TrainingSession:
         finally:
             for tracker in self.trackers:
                 tracker.close(failed=failed)
+
+    def walk_next_step(self) -> Walk | None:
+        """The forward pass of the step that comes next, told step by step
+        (`toolkit.inspection.walk`), on the first tokens of its first sequence.
+
+        Training goes on as if nobody had looked. None in processes beside the main one.
+        """
+        from toolkit.inspection import walk
+
+        ids, _ = self.trainer.loader.peek()  # (B, T)
+        model = self._world.whole(self.model)
+        return None if model is None else walk(model, ids[0, :WALKED_TOKENS].tolist())
 
     def _update(self, **changes: Any) -> None:
         if self._world.is_main:
@@ -425,6 +451,8 @@ def _finish(
         from toolkit.run_plots import write_training_curves
 
         write_training_curves(session.run)
+    if session.run.info.status == "finished":
+        draw_if_tracked(session.run)
     return session.run
 
 

@@ -41,6 +41,7 @@ LATEST = "latest"
 TOKENIZER_FOLDER = "tokenizer"
 DESCRIPTION_FILE = "run.json"
 SAMPLES_FILE = "samples.txt"
+REPORT_FOLDER = "report"
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,13 @@ class BatchLoader:
         x, y = ids[:, :-1].astype(np.int64, order="C"), ids[:, 1:].astype(np.int64, order="C")
         return torch.from_numpy(x).to(self._device), torch.from_numpy(y).to(self._device)
 
+    def peek(self) -> tuple[Tensor, Tensor]:
+        """The batch that `next_batch` will give, which stays the next one."""
+        state = self.state_dict()
+        batch = self.next_batch()
+        self.load_state_dict(state)
+        return batch
+
     def _gather(self, windows: npt.NDArray[np.int64]) -> TokenArray:
         if len(self._windows) == 1:
             return self._windows[0][windows]

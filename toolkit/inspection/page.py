@@ -27,6 +27,8 @@ _PAGE_PIXELS = 1040
 _PAGE_INCHES = 5.0  # wider figures are as wide as the page, or scroll
 
 _STYLE = """<style>
+.animation { display: block; max-width: 100%; height: auto; border: 1px solid var(--line);
+  border-radius: 8px; }
 .wide { overflow-x: auto; } .wide svg { max-width: none; }
 .explore { border: 1px solid var(--line); border-radius: 8px; padding: .75rem; margin: 1rem 0; }
 .explore label { margin-right: 1rem; font-size: .9rem; }
@@ -155,6 +157,19 @@ def picture_for_page(picture: Picture) -> Markup:
     start, svg = svg.split("\n", 1)
     box = f'<div class="wide" tabindex="0"><div style="width:{width}px">{svg}</div></div>'
     return Markup(f"{start}\n{box}\n<figcaption>{rest}")
+
+
+def animation_for_page(gif: bytes) -> Markup:
+    """The head that changed most, as an image that is in the page."""
+    data = base64.b64encode(gif).decode("ascii")
+    alt = "A head's attention weights from step to step"
+    image = f'<img class="animation" alt="{alt}" src="data:image/gif;base64,{data}">'
+    caption = (
+        "The head whose attention changed most, forming: a frame for each of the steps at which "
+        "training was looked at. Each row is a query of the text that was followed, dark where it "
+        "reads."
+    )
+    return figure(image, caption)
 
 
 def _opening(analysis: Analysis) -> str:
