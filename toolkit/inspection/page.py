@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.inspection.patterns import KINDS
-from toolkit.reporting.figures import svg_for_page
+from toolkit.reporting.figures import svg_in_page
 from toolkit.reporting.page import Markup, details, figure, page, paragraph, section, table, text
 
 if TYPE_CHECKING:
@@ -141,11 +141,14 @@ def inspection_page(
     return page(f"Inside {analysis.name}", content)
 
 
-def picture_for_page(picture: Picture) -> Markup:
-    """A figure with its caption; a large one as wide as the page, or to be scrolled."""
+def picture_for_page(picture: Picture, svg: str) -> Markup:
+    """A figure with its caption; a large one as wide as the page, or to be scrolled.
+
+    Args:
+        svg: the content of the figure's SVG file.
+    """
     name = picture.path.replace("/", "-").replace("_", "-")
-    svg = svg_for_page(picture.figure, name, picture.caption.split(". ")[0])
-    shown = figure(svg, picture.caption)
+    shown = figure(svg_in_page(svg, name, picture.caption.split(". ")[0]), picture.caption)
     inches = picture.figure.get_size_inches()[0]
     if inches <= _PAGE_INCHES:
         return shown

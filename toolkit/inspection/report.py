@@ -161,9 +161,11 @@ def write_analysis(
     on_page: list[tuple[str, Markup]] = []
     for picture in itertools.chain(drawn, evolution):
         where = folder / picture.path
-        written += save_figure(picture.figure, where.parent, where.name)
+        png, svg = save_figure(picture.figure, where.parent, where.name)
+        written += [png, svg]
         if picture.section:
-            on_page.append((picture.section, picture_for_page(picture)))
+            drawing = picture_for_page(picture, svg.read_text("utf-8"))
+            on_page.append((picture.section, drawing))
     if len(snapshots) > 1 and inspector.anatomy.n_layer:
         animation = head_forming(snapshots, tokens)
         write_bytes(folder / GIF_FILE, animation)
