@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from toolkit.inspection.figures import SEQUENTIAL, bare, from_zero, side_of, token_axis
+from toolkit.inspection.figures import color_bar, from_zero, show_attention, side_of
 from toolkit.inspection.snapshots import Snapshot
 from toolkit.reporting.figures import (
     GREY,
@@ -54,21 +54,15 @@ def attention_evolution_figure(
         for row, (layer, head) in enumerate(heads):
             for column, snapshot in enumerate(shown):
                 axes = grid[row, column]
-                weights = snapshot.weights(layer, head).numpy()
-                image = axes.imshow(
-                    weights, vmin=0, vmax=1, cmap=SEQUENTIAL, interpolation="nearest"
-                )
-                bare(axes)
                 at_bottom, at_left = row == len(heads) - 1, column == 0
-                token_axis(axes.xaxis, tokens if at_bottom else (), side, rotate=True)
-                token_axis(axes.yaxis, tokens if at_left else (), side, rotate=False)
+                weights = snapshot.weights(layer, head)
+                image = show_attention(
+                    axes, weights, tokens, side, at_left=at_left, at_bottom=at_bottom
+                )
                 if row == 0:
                     axes.set_title(f"step {snapshot.step:,}", fontsize=7)
             grid[row, 0].set_ylabel(f"head {layer}.{head}")
-        assert image is not None
-        bar = figure.colorbar(image, ax=grid, pad=0.01, fraction=0.02, aspect=30)
-        bar.set_label("attention weight", fontsize=6.5)
-        bar.ax.tick_params(labelsize=6)
+        color_bar(figure, image, grid, "attention weight", fraction=0.02)
     return figure
 
 
@@ -132,11 +126,7 @@ def head_frame(snapshot: Snapshot, tokens: Sequence[str], layer: int, head: int)
         side = min(max(side_of(len(tokens)), 2.4), WIDTH)
         figure = new_figure(side + 0.9, width=side + 0.9)
         axes: Any = figure.subplots()
-        weights = snapshot.weights(layer, head).numpy()
-        axes.imshow(weights, vmin=0, vmax=1, cmap=SEQUENTIAL, interpolation="nearest")
-        bare(axes)
-        token_axis(axes.xaxis, tokens, side, rotate=True)
-        token_axis(axes.yaxis, tokens, side, rotate=False)
+        show_attention(axes, snapshot.weights(layer, head), tokens, side)
         axes.set_title(f"head {layer}.{head}, step {number_label(snapshot.step)}")
         axes.set(xlabel="key: the token that is read", ylabel="query")
     return figure

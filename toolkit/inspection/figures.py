@@ -56,10 +56,37 @@ def bare(axes: Any) -> None:
 
 def heat_map(figure: Figure, axes: Any, values: Any, label: str, **options: Any) -> None:
     image = axes.imshow(values, aspect="auto", interpolation="nearest", **options)
-    bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05, aspect=30)
+    color_bar(figure, image, axes, label, fraction=0.05)
+
+
+def color_bar(figure: Figure, image: Any, axes: Any, label: str, *, fraction: float) -> None:
+    bar = figure.colorbar(image, ax=axes, pad=0.015, fraction=fraction, aspect=30)
     bar.set_label(label, fontsize=6.5)
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_linewidth(0.5)
+
+
+def show_attention(
+    axes: Any,
+    weights: Tensor,
+    tokens: Sequence[str],
+    inches: float,
+    *,
+    at_left: bool = True,
+    at_bottom: bool = True,
+) -> Any:
+    """One head, (T, S): queries down, keys across, labelled where nothing else is at that side.
+
+    The colour grows with the square root of a weight, lest the small ones of a long text be lost.
+    """
+    from matplotlib.colors import PowerNorm
+
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(weights.numpy(), norm=norm, cmap=SEQUENTIAL, interpolation="nearest")
+    bare(axes)
+    token_axis(axes.xaxis, tokens if at_bottom else (), inches, rotate=True)
+    token_axis(axes.yaxis, tokens if at_left else (), inches, rotate=False)
+    return image
 
 
 def embedding_figure(vectors: Tensor, tokens: Sequence[str]) -> Figure:
@@ -104,10 +131,8 @@ def attention_figure(weights: Tensor, tokens: Sequence[str], title: str) -> Figu
         side = side_of(len(tokens))
         figure = new_figure(side + 0.7, width=side + 1.2)
         axes: Any = figure.subplots()
-        heat_map(figure, axes, weights.numpy(), "attention weight", vmin=0, vmax=1, cmap="Blues")
-        bare(axes)
-        token_axis(axes.xaxis, tokens, side, rotate=True)
-        token_axis(axes.yaxis, tokens, side, rotate=False)
+        image = show_attention(axes, weights, tokens, side)
+        color_bar(figure, image, axes, "attention weight", fraction=0.05)
         axes.set(title=title, xlabel="key: the token that is read", ylabel="query")
     return figure
 
@@ -119,7 +144,7 @@ def heads_figure(
     which are labelled at the left and at the bottom."""
     columns = min(columns, len(weights))
     rows = -(-len(weights) // columns)
-    side = side_of(len(tokens), 1.5, 3.2)
+    side = side_of(len(tokens), 1.5, 2.6)  # four of them are as wide as the page
     with paper_style():
         figure = new_figure(rows * (side + 0.3) + 0.5, width=columns * (side + 0.2) + 1.0)
         grid: Any = figure.subplots(rows, columns, squeeze=False)
@@ -128,16 +153,10 @@ def heads_figure(
             if number >= len(weights):
                 axes.set_visible(False)
                 continue
-            image = axes.imshow(
-                weights[number].numpy(), vmin=0, vmax=1, cmap=SEQUENTIAL, interpolation="nearest"
-            )
-            bare(axes)
             at_bottom, at_left = number + columns >= len(weights), number % columns == 0
-            token_axis(axes.xaxis, tokens if at_bottom else (), side, rotate=True)
-            token_axis(axes.yaxis, tokens if at_left else (), side, rotate=False)
+            image = show_attention(
+                axes, weights[number], tokens, side, at_left=at_left, at_bottom=at_bottom
+            )
             axes.set_title(titles[number], fontsize=7)
-        assert image is not None
-        bar = figure.colorbar(image, ax=grid, pad=0.01, fraction=0.03, aspect=30)
-        bar.set_label("attention weight", fontsize=6.5)
-        bar.ax.tick_params(labelsize=6)
+        color_bar(figure, image, grid, "attention weight", fraction=0.03)
     return figure

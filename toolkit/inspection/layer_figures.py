@@ -10,6 +10,7 @@ from toolkit.inspection.figures import (
     DIVERGING,
     SEQUENTIAL,
     bare,
+    color_bar,
     from_zero,
     heat_map,
     two_digits,
@@ -182,10 +183,7 @@ def lens_figure(
             points = [_depth(row.point) for row in rows]
             axes.set_yticks(range(len(rows)), points[::-1], fontsize=6)
             axes.tick_params(length=0)
-        assert image is not None
-        bar = figure.colorbar(image, ax=grid, pad=0.01, fraction=0.02, aspect=25)
-        bar.set_label("probability", fontsize=6.5)
-        bar.ax.tick_params(labelsize=6)
+        color_bar(figure, image, grid, "probability", fraction=0.02)
         grid[-1, 0].set_xlabel("token that was read; in the cells, what would come next")
     return figure
 

@@ -262,8 +262,8 @@ def _probes(analysis: Analysis) -> list[Markup]:
             text(probe.point),
             text(probe.asked),
             text(probe.measure),
-            text(f"{probe.score:.2f}"),
-            text(f"{probe.chance:.2f}"),
+            text(f"{probe.score:.2f}".replace("-", "−")),
+            text(f"{probe.chance:.2f}".replace("-", "−")),
             text(str(probe.n_judged)),
         ]
         for probe in analysis.probes

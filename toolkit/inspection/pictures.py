@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _GRADIENTS_OF_TRAINING = (
     " At the right, the length of the gradient while the model was trained, on the text that was "
-    "followed then; a parameter without any is grey."
+    "followed then; where there was none, it is grey."
 )
 
 
@@ -124,8 +124,9 @@ def _attention(analysis: Analysis, inspector: Inspector, *, every_head: bool) ->
             figures.heads_figure(everything[own], tokens, titles[own]),
             "Attention",
             f"The attention weights of the heads of layer {layer}: each row is a query and sums "
-            "to 1, each column a token that is read. They are computed from the queries and keys "
-            "of this text; the word beside a head's number is its class, which is explained below.",
+            "to 1, each column a token that is read; the colour grows with the square root, so "
+            "that small weights can be seen. They are computed from the queries and keys of this "
+            "text; the word beside a head's number is its class, which is explained below.",
         )
     if every_head:
         for head, weights, title in zip(analysis.heads, everything, titles, strict=True):
