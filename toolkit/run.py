@@ -7,6 +7,8 @@
       run.json                         what was run and what came out
       metrics.jsonl, samples.txt       written while training
       checkpoint/                      all that resuming needs
+      internals/                       with --track-internals: snapshots of the model's inside
+      report/                          figures, and the page of `toolkit inspect`
 
 The tokenizer's fingerprint is in run.json: a model and a tokenizer that do not belong together
 refuse to open.

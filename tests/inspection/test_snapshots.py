@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def kept(folder: Path, every: int, steps: range) -> list[int]:
     where = SnapshotFolder(folder, every)
     for step in steps:
         if step % every == 0:
-            where.record(step, lambda step=step: small(step))  # type: ignore[misc]  # mypy knows no default here
+            where.record(step, partial(small, step))
     return where.steps()
 
 

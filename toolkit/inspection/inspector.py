@@ -57,7 +57,7 @@ EXPLODING = 100.0
 _PARTS: tuple[Part, ...] = ("attn", "mlp", "layer")
 _WANTED = (
     "embed.*", "*.resid_*", "*.attn.q", "*.attn.k", "*.attn.v", "*.attn.weights", "*.attn.out",
-    "*.mlp.hidden", "*.mlp.out", "*.scores_masked", "logits",
+    "*.mlp.hidden", "*.mlp.out", "blocks.0.attn.scores_masked", "logits",
 )  # fmt: skip
 
 
