@@ -393,6 +393,7 @@ class Generator:
             Request(
                 model=self.model,
                 decoder=decoder,
+                cache=self.cache,
                 prompt_ids=prompt_ids,
                 sampler=plan.sampler,
                 generators=generators,
