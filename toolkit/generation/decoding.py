@@ -1,8 +1,8 @@
 """Next tokens after a prompt, below text: a decoder's logits, a sampler's draws.
 
 A decoder gives the logits of the next token while sequences grow. `CachedDecoder` computes each
-token once; `WindowDecoder` is for models that keep nothing, and computes the whole window at every
-step. `make_decoder` chooses.
+token once; `RecomputingDecoder` is for models that keep nothing, and computes the whole window at
+every step. `make_decoder` chooses.
 """
 
 from __future__ import annotations
@@ -46,65 +46,49 @@ class Decoder(Protocol):
         """Keep these rows, in this order; a row may be taken more than once."""
 
 
-class WindowDecoder:
-    """A `Decoder` that computes the last `block_size` tokens anew at every step.
-
-    A longer sequence loses its beginning: positions count from the window's start, as in training.
-    """
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model, self._evaluating = model, _evaluating(model)
-        self._window = torch.empty(0, 0, dtype=torch.long)
-
-    def prefill(self, ids: Sequence[int]) -> Tensor:
-        window = list(ids[-self._model.block_size :])
-        self._window = torch.tensor([window], device=self._model.device)  # (1, T)
-        return self._last_logits()
-
-    def step(self, tokens: Tensor) -> Tensor:
-        grown = torch.cat([self._window, tokens.to(self._window.device)[:, None]], dim=1)
-        self._window = grown[:, -self._model.block_size :]  # (B, T)
-        return self._last_logits()
-
-    def select(self, rows: Sequence[int]) -> None:
-        self._window = self._window[list(rows)]
-
-    def _last_logits(self) -> Tensor:
-        with self._evaluating():
-            return self._model(self._window).logits[:, -1]  # (B, V)
-
-
 class RecomputingDecoder:
-    """A `Decoder` of a model with a cache that keeps nothing in it from step to step.
+    """A `Decoder` that keeps nothing but the tokens, and computes them anew at every step.
 
     It is what `CachedDecoder` must agree with, and what it becomes past the context where positions
-    end with it: every position has changed then, and the last `block_size` tokens are all anew.
+    end with it: every position has changed then. A sequence longer than `block_size` loses its
+    beginning, as in training, unless the model's window slides.
     """
 
     def __init__(self, model: LanguageModel, ids: Tensor | None = None) -> None:
         """Take a model and, to go on, the tokens of each row (B, T)."""
-        self._model, self._evaluating = model, _evaluating(model)
+        self._model, self._slides = model, slides(model)
+        self._evaluating = _evaluating(model)
         self._ids = torch.empty(1, 0, dtype=torch.long) if ids is None else ids
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
-        self._ids = torch.tensor([list(ids)], device=self._model.device)  # (1, T)
-        return self._last_logits()
+        return self._grow(torch.tensor([list(ids)], device=self._model.device))
 
     def step(self, tokens: Tensor) -> Tensor:
-        self._ids = torch.cat([self._ids, tokens.to(self._ids.device)[:, None]], dim=1)
-        return self._last_logits()
+        added = tokens.to(self._ids.device)[:, None]  # (B, 1)
+        return self._grow(torch.cat([self._ids, added], dim=1))
 
     def select(self, rows: Sequence[int]) -> None:
         self._ids = self._ids[list(rows)]
 
-    def _last_logits(self) -> Tensor:
-        rows, t = self._ids.shape
-        cache = self._model.new_cache(rows, t)
-        assert cache is not None, "make_decoder asks"
-        if not cache.has_room(t):
-            self._ids = self._ids[:, -self._model.block_size :]  # (B, T)
+    def _grow(self, ids: Tensor) -> Tensor:
+        self._ids = ids if self._slides else ids[:, -self._model.block_size :]  # (B, T)
         with self._evaluating():
-            return self._model.extend(self._ids, cache, last_only=True)[:, -1]  # (B, V)
+            return last_logits(self._model, self._ids)
+
+
+def slides(model: LanguageModel) -> bool:
+    """Whether all tokens of a text count, however long it is: in a window that slides."""
+    cache = model.new_cache(0)
+    return cache is not None and cache.limit is None
+
+
+def last_logits(model: LanguageModel, ids: Tensor) -> Tensor:
+    """Logits (B, V) after ids (B, T), with nothing kept; only models that slide take more than
+    `block_size`."""
+    cache = model.new_cache(len(ids), ids.size(1))
+    if cache is None:
+        return model(ids).logits[:, -1]
+    return model.extend(ids, cache, last_only=True)[:, -1]
 
 
 class CachedDecoder:
@@ -121,7 +105,7 @@ class CachedDecoder:
             compiled: let `CompiledModel` compute it.
         """
         self._model, self._cache, self._evaluating = model, cache, _evaluating(model)
-        self._compiled = _compile(model) if compiled else None
+        self._compiled = compile_model(model) if compiled else None
         # With a limit, what there was: it is computed anew when the limit is reached.
         self._device, size = model.device, (1, cache.limit or 0)
         self._seen = torch.zeros(size, dtype=torch.long, device=self._device)  # (B, limit)
@@ -138,7 +122,8 @@ class CachedDecoder:
         prompt = torch.tensor([list(ids)], device=self._device)  # (1, T)
         self._remember(prompt)
         if self._compiled is not None and len(ids) <= self._cache.span:
-            return self._compiled.extend(ids, self._cache).clone()  # the next step writes over it
+            with one_thread():
+                return self._compiled.extend(ids, self._cache)  # (1, V)
         with self._evaluating():
             return self._model.extend(prompt, self._cache, last_only=True)[:, -1]  # (1, V)
 
@@ -150,7 +135,8 @@ class CachedDecoder:
         column = tokens.to(self._device)[:, None]  # (B, 1)
         self._remember(column)
         if self._compiled is not None:
-            return self._compiled.step(tokens.tolist(), self._cache).clone()
+            with one_thread():
+                return self._compiled.step(tokens.tolist(), self._cache).clone()  # (B, V)
         with self._evaluating():
             return self._model.extend(column, self._cache)[:, -1]  # (B, V)
 
@@ -184,10 +170,8 @@ def make_decoder(
         UsageError: an engine that cannot do this model's steps.
     """
     kept = model.new_cache(1, num_tokens)
-    compiled = _compiles(model, engine, cached=cache and kept is not None)
-    if kept is None:
-        return WindowDecoder(model)
-    if not cache:
+    compiled = compiles(model, engine, cached=cache and kept is not None)
+    if kept is None or not cache:
         return RecomputingDecoder(model)
     return CachedDecoder(model, kept, compiled=compiled)
 
@@ -197,7 +181,8 @@ def _evaluating(model: LanguageModel) -> Callable[[], AbstractContextManager[Non
     return partial(_in_evaluation_mode, list(model.modules()))
 
 
-def _compile(model: LanguageModel) -> CompiledModel:
+def compile_model(model: LanguageModel) -> CompiledModel:
+    """What computes a model, where `compiles` says so."""
     from toolkit.generation.engine import CompiledModel
     from toolkit.models import GPTModel
 
@@ -205,7 +190,12 @@ def _compile(model: LanguageModel) -> CompiledModel:
     return CompiledModel(model)
 
 
-def _compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
+def compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
+    """Whether compiled code computes the model.
+
+    Raises:
+        UsageError: they are asked for and cannot be.
+    """
     if engine == "torch" or (engine == "auto" and model.num_params() < WORTH_COMPILING):
         return False
     from toolkit.generation.engine import can_compile
@@ -282,10 +272,6 @@ class Continuations:
         Raises:
             ModelError: the model's logits are not numbers.
         """
-        with one_thread() if self._in_one_thread else nullcontext():
-            return self._draw()
-
-    def _draw(self) -> list[int]:
         if self._drawn is None:
             # The prompt is the same for all rows, so it is computed once.
             rows = len(self._generators)
@@ -294,7 +280,8 @@ class Continuations:
         else:
             logits = self._decoder.step(self._drawn)  # (B, V)
         logits = logits[:, : self._vocab_size]
-        self._drawn = self._sampler.draw(logits, self._generators, self._contexts)
+        with one_thread() if self._in_one_thread else nullcontext():
+            self._drawn = self._sampler.draw(logits, self._generators, self._contexts)
         tokens: list[int] = self._drawn.tolist()
         return tokens
 
@@ -310,10 +297,10 @@ class Continuations:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch computes in this thread alone within the block.
+    """torch computes in this thread alone within the block: for what comes between compiled steps.
 
     After an operation on several threads the others look for more work, for milliseconds: on the
-    processors that a compiled step needs next.
+    processors that the next step needs.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from toolkit.errors import UsageError
 from toolkit.generation.kernels import layers, many_tokens, one_token
 from toolkit.generation.kernels.machine import LANES, TILE
 from toolkit.jit import COMPILED, KernelFolder
-from toolkit.models import GPTModel, KVCache
+from toolkit.models import GPTModel, KVCache, RowCache
 from toolkit.models.layers import MLP, RMSNorm
 from toolkit.models.stored import StoredMatrix
 
@@ -60,37 +60,45 @@ class CompiledModel:
         self._like: npt.NDArray[Any] = np.empty(0, _numpy_dtype(self._matrices[0]))
         self._arrived = np.zeros(2, np.int64)
         self._one: tuple[Tensor, one_token.Memory] | None = None
-        self._many: tuple[Tensor, int, many_tokens.Memory] | None = None
+        self._many: dict[int, many_tokens.Memory] = {}  # by W
         self._prepared: set[object] = set()
 
-    def extend(self, ids: Sequence[int], cache: KVCache) -> Tensor:
-        """Add tokens, at least one, to a cache with one row, which grows by them: logits (1, V) of
-        the token after the last; the next call writes over them.
+    def extend(self, ids: Sequence[int], cache: KVCache, *, wanted: int = 1) -> Tensor:
+        """Add tokens to a cache with one row, which grows by them.
+
+        Args:
+            ids: at least one.
+            wanted: for how many of the last ones there should be logits.
+
+        Returns:
+            The logits (wanted, V) of what comes after each of these.
 
         Raises:
             UsageError: no token of the model, or no position left (see `KVCache.reserve`).
         """
         cache.reserve(len(ids))
+        found: list[Tensor] = []
         start = 0
         while start < len(ids):
             # In a ring that has come round a token takes the place of one that those before it see.
             free = cache.slots - cache.length
             some = ids[start : start + max(1, min(MAX_TOKENS, free))]
+            first = max(0, len(ids) - wanted - start)
             start += len(some)
             if len(some) == 1:
                 logits = self.step(some, cache)
-                continue
-            positions = range(cache.length, cache.length + len(some))
-            first = len(some) - 1 if start == len(ids) else len(some)
-            logits = self.compute(
-                some, [0] * len(some), positions, cache.keys, cache.values, first=first
-            )
-            cache.length += len(some)
-        return logits
+            else:
+                positions = range(cache.length, cache.length + len(some))
+                rows = [0] * len(some)
+                logits = self.compute(some, rows, positions, cache.keys, cache.values, first=first)
+                cache.length += len(some)
+            if first < len(some):
+                found.append(logits.clone())
+        return torch.cat(found)
 
     def step(self, tokens: Sequence[int], cache: KVCache) -> Tensor:
-        """Add one token to each of a cache's R rows: logits (R, V) of the tokens after them; the
-        next call writes over them.
+        """Add one token to each of a cache's R rows: logits (R, V) of the tokens after them. The
+        next call may write over them.
 
         Raises:
             UsageError: see `extend`.
@@ -99,21 +107,28 @@ class CompiledModel:
         if len(tokens) == 1:
             logits = self._step(tokens[0], cache)
         else:
-            rows = range(len(tokens))
-            parts = [rows[start : start + MAX_TOKENS] for start in rows[::MAX_TOKENS]]
-            computed = [
-                self.compute(
-                    [tokens[row] for row in part],
-                    part,
-                    [cache.length] * len(part),
-                    cache.keys,
-                    cache.values,
-                )
-                for part in parts
-            ]
-            logits = computed[0] if len(parts) == 1 else torch.cat(computed)
+            logits = self._compute_rows(tokens, [cache.length] * len(tokens), cache)
         cache.length += 1
         return logits
+
+    def extend_rows(self, tokens: Sequence[int], cache: RowCache) -> Tensor:
+        """`GPTModel.extend_rows`: logits (B, V). The next call may write over them."""
+        positions = cache.advance().tolist()
+        logits = self._compute_rows(tokens, positions, cache)
+        cache.lengths[: cache.rows] += 1
+        return logits
+
+    def _compute_rows(
+        self, tokens: Sequence[int], positions: Sequence[int], cache: KVCache | RowCache
+    ) -> Tensor:
+        """One token of each row: logits (B, V)."""
+        rows, memory = range(len(tokens)), (cache.keys, cache.values)
+        if len(tokens) <= MAX_TOKENS:
+            return self.compute(tokens, rows, positions, *memory)
+        parts = [slice(start, start + MAX_TOKENS) for start in rows[::MAX_TOKENS]]
+        return torch.cat(
+            [self.compute(tokens[p], rows[p], positions[p], *memory).clone() for p in parts]
+        )
 
     def compute(
         self,
@@ -135,7 +150,7 @@ class CompiledModel:
             first: the first of the tokens whose logits are wanted.
 
         Returns:
-            The logits (N - first, V) of what comes after each of the wanted tokens; the next call
+            The logits (N - first, V) of what comes after each of the wanted tokens. The next call
             writes over them.
 
         Raises:
@@ -144,11 +159,11 @@ class CompiledModel:
         self._check(ids)
         count = len(ids)
         width = -(-count // LANES) * LANES
-        if self._many is None or self._many[0] is not keys or self._many[1] != width:
-            self._many = (keys, width, self._memory_of_many(keys, values, width))
-        memory = self._many[2]
+        memory = self._memory_of_many(width, slots=keys.size(3))
+        memory = memory._replace(keys=keys.numpy(), values=values.numpy())
         placed = np.asarray(positions, np.int64)
         cos, sin = self._turns(positions)
+        first = min(first, count)
         tokens = many_tokens.Tokens(
             np.asarray(ids, np.int64), np.asarray(rows, np.int64), placed, first, cos, sin
         )
@@ -172,7 +187,7 @@ class CompiledModel:
             nothing = _zeros(len(positions), 1)
             return nothing, nothing
         start, count = positions[0], len(positions)
-        if positions[-1] == start + count - 1:
+        if list(positions) == list(range(start, start + count)):
             cos, sin = rotary.at(start, count)
             return cos.numpy(), sin.numpy()
         each = [rotary.at(position, 1) for position in positions]
@@ -200,7 +215,7 @@ class CompiledModel:
             kernel(0, threads, *arguments, met)
         except BaseException:  # Ctrl-C, most of all
             self._arrived[1] = 1  # none should wait for this one
-            self._arrived, self._one, self._many = np.zeros(2, np.int64), None, None
+            self._arrived, self._one, self._many = np.zeros(2, np.int64), None, {}
             raise
 
     def _prepare(self, kernel: Any, arguments: tuple[Any, ...]) -> None:
@@ -229,13 +244,17 @@ class CompiledModel:
             arrived=self._arrived,
         )
 
-    def _memory_of_many(self, keys: Tensor, values: Tensor, width: int) -> many_tokens.Memory:
+    def _memory_of_many(self, width: int, slots: int) -> many_tokens.Memory:
+        """All but the cache's; it is made once for each width."""
+        known = self._many.get(width)
+        if known is not None and known.scores.shape[1] >= slots:
+            return known
         shape, threads = self._shape, self._threads
         in_heads = shape.n_head * shape.head_dim
         is_gated = shape.mlp == layers.SWIGLU
-        return many_tokens.Memory(
-            keys=keys.numpy(),
-            values=values.numpy(),
+        self._many[width] = many_tokens.Memory(
+            keys=_zeros(0, 0, 0, 0, 0),
+            values=_zeros(0, 0, 0, 0, 0),
             streams=_zeros(threads, shape.n_embd, width),
             inputs=_zeros(threads, shape.n_embd, width),
             heads=_zeros(threads, max(shape.head_dim, TILE.rows), width),
@@ -244,11 +263,12 @@ class CompiledModel:
             delta=_zeros(shape.n_embd, width),
             hidden=_zeros(shape.n_inner, width),
             gates=_zeros(shape.n_inner if is_gated else 0, width),
-            scores=_rows(threads, max(keys.size(3), shape.head_dim)),
+            scores=_rows(threads, max(slots, shape.head_dim)),
             vectors=_zeros(threads, 2, max(shape.n_embd, shape.head_dim)),
             logits=_zeros(width, shape.vocab_size),
             arrived=self._arrived,
         )
+        return self._many[width]
 
 
 def can_compile(model: nn.Module) -> bool:
