@@ -250,9 +250,8 @@ class Sampler:
             # What is left has all of the probability: there is nothing to draw.
             check_generators(generators, len(logits))
             before = Sampler(self.processors[:-1]).process(logits, contexts)
-            largest = before.max(dim=-1)
-            self._check_left(largest.values > EXCLUDED)
-            return largest.indices.cpu()
+            self._check_left(before.amax(dim=-1) > EXCLUDED)
+            return _likeliest(before)
         return pick(self.probabilities(logits, contexts), generators)
 
     def _check_left(self, left: Tensor) -> None:
@@ -287,6 +286,14 @@ def pick(probabilities: Tensor, generators: torch.Generator | Sequence[torch.Gen
     # The first token whose cumulative probability is above the target. It has a probability
     # of its own: an excluded token adds nothing and so is never the first.
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)  # (B)
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """The first of the largest logits (B, V) of each row: int64 (B,), on the CPU."""
+    if logits.device.type == "cpu":
+        # A tenth of the time that torch's argmax takes.
+        return torch.from_numpy(logits.detach().numpy().argmax(axis=-1))
+    return logits.argmax(dim=-1).cpu()
 
 
 def check_generators(
