@@ -163,21 +163,25 @@ def test_a_token_is_the_same_to_the_last_bit_whatever_is_beside_it(weights: Any)
     assert isinstance(model, GPTModel)
     with torch.inference_mode():
         compiled, cache = CompiledModel(model, threads=2), model.new_cache(40, T)
-        for position in range(T):
+        for position in range(T - 1):
             compiled.step([(row * position) % V for row in range(40)], cache)
         expected = {row: cache.keys[:, row].clone() for row in (0, 17, 39)}
-        logits = compiled.compute([7] * 40, range(40), [T] * 40, cache.keys, cache.values).clone()
+        logits = compiled.compute(
+            [7] * 40, range(40), [T - 1] * 40, cache.keys, cache.values
+        ).clone()
         for rows in ([17, 0], [39, 17, 5], list(range(39, -1, -1))):
             again = compiled.compute(
-                [7] * len(rows), rows, [T] * len(rows), cache.keys, cache.values
+                [7] * len(rows), rows, [T - 1] * len(rows), cache.keys, cache.values
             )
             for place, row in enumerate(rows):
                 assert torch.equal(again[place], logits[row])
         for row, keys in expected.items():
             alone = model.new_cache(2, T)
-            for position in range(T):
+            for position in range(T - 1):
                 compiled.step([(row * position) % V, 3], alone)
             assert torch.equal(alone.keys[:, 0], keys)
+        with pytest.raises(UsageError, match="Position 12: this model's are 0 … 11"):
+            compiled.compute([7], [0], [T], cache.keys, cache.values)
 
 
 @pytest.mark.parametrize("tile", [(1, 1), (3, 1), (4, 1), (8, 1), (8, 2)])

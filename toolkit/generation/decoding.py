@@ -33,7 +33,8 @@ WORTH_COMPILING = 2_000_000
 class Decoder(Protocol):
     """The logits of what comes after sequences that grow side by side.
 
-    It computes in evaluation mode, and leaves the model in the mode it was in.
+    It computes in evaluation mode, and leaves the model in the mode it was in. Its logits are to be
+    read before it is called again: it may write over them.
     """
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
@@ -135,8 +136,7 @@ class CachedDecoder:
         column = tokens.to(self._device)[:, None]  # (B, 1)
         self._remember(column)
         if self._compiled is not None:
-            with one_thread():
-                return self._compiled.step(tokens.tolist(), self._cache).clone()  # (B, V)
+            return self._compiled.step(tokens.tolist(), self._cache)  # (B, V)
         with self._evaluating():
             return self._model.extend(column, self._cache)[:, -1]  # (B, V)
 

@@ -154,9 +154,9 @@ class CompiledModel:
             writes over them.
 
         Raises:
-            UsageError: no token of the model.
+            UsageError: no token or no position of the model.
         """
-        self._check(ids)
+        self._check(ids, positions)
         count = len(ids)
         width = -(-count // LANES) * LANES
         memory = self._memory_of_many(width, slots=keys.size(3))
@@ -171,7 +171,7 @@ class CompiledModel:
         return torch.from_numpy(memory.logits[first:count])
 
     def _step(self, token: int, cache: KVCache) -> Tensor:
-        self._check([token])
+        self._check([token], [cache.length])
         if self._one is None or self._one[0] is not cache.keys:
             self._one = (cache.keys, self._memory_of_one(cache.keys, cache.values))
         memory = self._one[1]
@@ -195,13 +195,16 @@ class CompiledModel:
             [sin for _, sin in each]
         ).numpy()
 
-    def _check(self, ids: Sequence[int]) -> None:
+    def _check(self, ids: Sequence[int], positions: Sequence[int]) -> None:
         # Compiled code would read what lies there.
         for token in ids:
             if not 0 <= token < self._shape.vocab_size:
                 raise UsageError(
                     f"{token} is no token: this model's are 0 … {self._shape.vocab_size - 1}."
                 )
+        ends = len(self._weights.added)
+        if ends and max(positions) >= ends:
+            raise UsageError(f"Position {max(positions)}: this model's are 0 … {ends - 1}.")
 
     def _run(self, kernel: Callable[..., None], *arguments: Any) -> None:
         """Let all threads do their share."""
