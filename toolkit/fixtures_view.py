@@ -47,7 +47,8 @@ def print_made(made: Sequence[MadeFile], *, quiet: bool) -> None:
             table.add_row(file.case, escape(str(file.path)), console.format_size(file.num_bytes))
         console.out().print(table)
     total = console.format_size(sum(file.num_bytes for file in made))
-    console.out().print(f"{len(made)} files, {total}, in {escape(str(made[0].path.parent))}")
+    files = f"{len(made)} file{'s' if len(made) > 1 else ''}"
+    console.out().print(f"{files}, {total}, in {escape(str(made[0].path.parent))}")
 
 
 def print_check(report: CheckReport, *, quiet: bool, verbose: bool) -> None:
