@@ -92,13 +92,13 @@ def fixtures_make(
 ) -> None:
     """Write a file for each case: input, parameters and the output that a port should compute."""
     from toolkit import console, fixtures_view
-    from toolkit.fixtures.making import MakeOptions, all_cases, make_fixtures
+    from toolkit.fixtures import MakeOptions, available_cases, make_fixtures
 
     if all and case:
         raise UsageError("--all and --case exclude each other; give one of them.")
     made = make_fixtures(
         out,
-        all_cases() if all else case or None,
+        list(available_cases()) if all else case or None,
         options=MakeOptions(
             seed=seed,
             backend=backend,
@@ -109,7 +109,7 @@ def fixtures_make(
             grad=grad,
         ),
         formats=format or ["json"],
-        on_file=None if quiet else fixtures_view.say_size,
+        on_plan=None if quiet else fixtures_view.say_sizes,
     )
     if json:
         console.print_json(made)
