@@ -26,7 +26,7 @@ from toolkit.models import LanguageModel
 
 @dataclass(frozen=True)
 class Speculation:
-    """A draft for a larger model.
+    """A draft for a larger model (Leviathan, Kalman and Matias 2023, arXiv:2211.17192).
 
     Attributes:
         draft: a model of the same tokens; in any mode, it is left as it was.
@@ -165,7 +165,7 @@ class _Reader:
 
     def __init__(self, model: LanguageModel, *, cache: bool) -> None:
         self._model, self._keeps = model, cache
-        self._compiles = compiles(model, "auto", cached=cache and model.new_cache(0) is not None)
+        self._compiles = compiles(model, "auto", cache=cache)
         self._begin()
 
     def logits(self, ids: list[int], count: int) -> Tensor:
@@ -202,7 +202,8 @@ class _Reader:
             self._step = self._step or compiled_step(self._model, self._cache)
             return self._step(new[0])
         prompt = torch.tensor([new], device=self._model.device)  # (1, T)
-        return self._model.extend(prompt, self._cache)[0, -count:]
+        logits = self._model.extend(prompt, self._cache, last_only=count == 1)
+        return logits[0, -count:]
 
     def _last(self, ids: list[int]) -> Tensor:
         window = torch.tensor([ids[-self._model.block_size :]], device=self._model.device)  # (1, T)
