@@ -34,8 +34,6 @@ _QUANTIZATIONS = ("int8",)
 # How many likely tokens --show probs shows.
 RUNNERS_UP = 3
 
-_BOOLEANS: dict[Any, bool] = {"true": True, "false": False}
-
 _DRAWING = "How tokens are drawn"
 _SEARCH = "Searches and drafts"
 _OUTPUT = "Output"
@@ -243,7 +241,13 @@ def generate(
 ) -> None:
     """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams."""
     from toolkit import console, generation_repl, generation_view
-    from toolkit.generation import Generator, fresh_seed, parse_sampler, read_prompts
+    from toolkit.generation import (
+        Generator,
+        fresh_seed,
+        parse_early_stopping,
+        parse_sampler,
+        read_prompts,
+    )
 
     refuse_together({"--run": run, "--model": model})
     refuse_together({"--json": json, "--jsonl": jsonl, "--show": show})
@@ -293,7 +297,7 @@ def generate(
         "length_penalty": length_penalty,
         "num_groups": num_groups,
         "diversity_penalty": diversity_penalty,
-        "early_stopping": _BOOLEANS.get(early_stopping, early_stopping),
+        "early_stopping": None if early_stopping is None else parse_early_stopping(early_stopping),
         "contrast_k": contrast_k,
         "contrast_alpha": contrast_alpha,
         "num_draft_tokens": num_draft_tokens,
