@@ -10,7 +10,16 @@ PACKAGE = Path(__file__).parents[1] / "toolkit"
 # Lowest first; names on one line do not import each other, except inside one folder.
 LAYERS = [
     ["errors"],
-    ["files", "home", "jsonable", "smoothing", "speedrun", "terminal_plot", "tokenizer_options"],
+    [
+        "files",
+        "home",
+        "jit",
+        "jsonable",
+        "smoothing",
+        "speedrun",
+        "terminal_plot",
+        "tokenizer_options",
+    ],
     ["tokenizers", "models"],
     ["corpora", "shown"],
     ["data", "reporting"],

@@ -12,8 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.generation.batching import Batch as Batch
+    from toolkit.generation.batching import Progress as Progress
+    from toolkit.generation.batching import Text as Text
     from toolkit.generation.beams import BeamSearch as BeamSearch
     from toolkit.generation.beams import Hypothesis as Hypothesis
+    from toolkit.generation.beams import parse_early_stopping as parse_early_stopping
     from toolkit.generation.constraints import Constraint as Constraint
     from toolkit.generation.constraints import matching_json_schema as matching_json_schema
     from toolkit.generation.constraints import matching_regex as matching_regex
@@ -60,9 +64,15 @@ if TYPE_CHECKING:
     from toolkit.generation.streaming import StopScanner as StopScanner
 
 _HOME = {
+    "batching": (
+        "Batch",
+        "Progress",
+        "Text",
+    ),
     "beams": (
         "BeamSearch",
         "Hypothesis",
+        "parse_early_stopping",
     ),
     "constraints": (
         "Constraint",
