@@ -18,7 +18,7 @@ LAYERS = [
     ["fixtures", "inspection"],
     ["run"],
     ["opening", "recipes"],
-    ["exporting", "fine_tuning", "run_plots", "token_files", "tracking"],
+    ["exporting", "fine_tuning", "run_plots", "serving", "token_files", "tracking"],
     ["pipeline"],
     ["ladder", "learning_rate", "sweep_plan"],
     ["sweeping"],
