@@ -12,6 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.generation.batching import Batch as Batch
+    from toolkit.generation.batching import Progress as Progress
+    from toolkit.generation.batching import Text as Text
     from toolkit.generation.beams import BeamSearch as BeamSearch
     from toolkit.generation.beams import Hypothesis as Hypothesis
     from toolkit.generation.constraints import Constraint as Constraint
@@ -62,6 +65,11 @@ if TYPE_CHECKING:
     from toolkit.generation.streaming import StopScanner as StopScanner
 
 _HOME = {
+    "batching": (
+        "Batch",
+        "Progress",
+        "Text",
+    ),
     "beams": (
         "BeamSearch",
         "Hypothesis",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -85,7 +84,7 @@ class Plan:
         max_new_tokens, stop, ignore_eos, seed: as given; the seed is a fresh one if none was.
         num_logprobs: how many alternatives to note; None notes nothing.
         recorder: the processor that notes them.
-        deadline: when to stop, by `time.monotonic`.
+        max_time: the seconds after which a text ends; infinity for no end.
     """
 
     sampler: Sampler
@@ -96,7 +95,7 @@ class Plan:
     seed: int
     num_logprobs: int | None
     recorder: LogprobRecorder | None
-    deadline: float
+    max_time: float
 
 
 def make_plan(
@@ -143,7 +142,7 @@ def make_plan(
         seed=fresh_seed() if seed is None else seed,
         num_logprobs=num_logprobs,
         recorder=recorder,
-        deadline=_deadline(max_time),
+        max_time=_max_time(max_time),
     )
 
 
@@ -243,13 +242,13 @@ def _constrained(sampler: Sampler, constraint: ContextProcessor) -> Sampler:
     return Sampler([*first, constraint, *last])
 
 
-def _deadline(max_time: float | None) -> float:
+def _max_time(max_time: float | None) -> float:
     if max_time is None:
         return math.inf
     require_number("--max-time", max_time)
     if not max_time > 0:
         raise UsageError(f"--max-time {max_time:g} must be above 0 (seconds)")
-    return time.monotonic() + max_time
+    return max_time
 
 
 def _check_not_negative(option: str, value: int) -> None:
