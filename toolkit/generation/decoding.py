@@ -1,8 +1,8 @@
 """Next tokens after a prompt, below text: a decoder's logits, a sampler's draws.
 
 A decoder gives the logits of the next token while sequences grow. `CachedDecoder` computes each
-token once; `WindowDecoder` is for models that keep nothing, and computes the whole window at every
-step. `make_decoder` chooses.
+token once; `RecomputingDecoder` is for models that keep nothing, and computes the whole window at
+every step. `make_decoder` chooses.
 """
 
 from __future__ import annotations
@@ -39,63 +39,47 @@ class Decoder(Protocol):
         """Keep these rows, in this order; a row may be taken more than once."""
 
 
-class WindowDecoder:
-    """A `Decoder` that computes the last `block_size` tokens anew at every step.
-
-    A longer sequence loses its beginning: positions count from the window's start, as in training.
-    """
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-        self._window = torch.empty(0, 0, dtype=torch.long)
-
-    def prefill(self, ids: Sequence[int]) -> Tensor:
-        window = list(ids[-self._model.block_size :])
-        self._window = torch.tensor([window], device=self._model.device)  # (1, T)
-        return self._last_logits()
-
-    def step(self, tokens: Tensor) -> Tensor:
-        grown = torch.cat([self._window, tokens.to(self._window.device)[:, None]], dim=1)
-        self._window = grown[:, -self._model.block_size :]  # (B, T)
-        return self._last_logits()
-
-    def select(self, rows: Sequence[int]) -> None:
-        self._window = self._window[list(rows)]
-
-    def _last_logits(self) -> Tensor:
-        return self._model(self._window).logits[:, -1]  # (B, V)
-
-
 class RecomputingDecoder:
-    """A `Decoder` of a model with a cache that keeps nothing in it from step to step.
+    """A `Decoder` that keeps nothing but the tokens, and computes them anew at every step.
 
     It is what `CachedDecoder` must agree with, and what it becomes past the context where positions
-    end with it: every position has changed then, and the last `block_size` tokens are all anew.
+    end with it: every position has changed then. A sequence longer than `block_size` loses its
+    beginning, as in training, unless the model's window slides.
     """
 
     def __init__(self, model: LanguageModel, ids: Tensor | None = None) -> None:
         """Take a model and, to go on, the tokens of each row (B, T)."""
-        self._model = model
+        self._model, self._slides = model, slides(model)
         self._ids = torch.empty(1, 0, dtype=torch.long) if ids is None else ids
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
-        self._ids = torch.tensor([list(ids)], device=self._model.device)  # (1, T)
-        return self._last_logits()
+        return self._grow(torch.tensor([list(ids)], device=self._model.device))
 
     def step(self, tokens: Tensor) -> Tensor:
-        self._ids = torch.cat([self._ids, tokens.to(self._ids.device)[:, None]], dim=1)
-        return self._last_logits()
+        added = tokens.to(self._ids.device)[:, None]  # (B, 1)
+        return self._grow(torch.cat([self._ids, added], dim=1))
 
     def select(self, rows: Sequence[int]) -> None:
         self._ids = self._ids[list(rows)]
 
-    def _last_logits(self) -> Tensor:
-        rows, t = self._ids.shape
-        cache = self._model.new_cache(rows, t)
-        assert cache is not None, "make_decoder asks"
-        if not cache.has_room(t):
-            self._ids = self._ids[:, -self._model.block_size :]  # (B, T)
-        return self._model.extend(self._ids, cache, last_only=True)[:, -1]  # (B, V)
+    def _grow(self, ids: Tensor) -> Tensor:
+        self._ids = ids if self._slides else ids[:, -self._model.block_size :]  # (B, T)
+        return last_logits(self._model, self._ids)
+
+
+def slides(model: LanguageModel) -> bool:
+    """Whether all tokens of a text count, however long it is: in a window that slides."""
+    cache = model.new_cache(0)
+    return cache is not None and cache.limit is None
+
+
+def last_logits(model: LanguageModel, ids: Tensor) -> Tensor:
+    """Logits (B, V) after ids (B, T), with nothing kept; only models that slide take more than
+    `block_size`."""
+    cache = model.new_cache(len(ids), ids.size(1))
+    if cache is None:
+        return model(ids).logits[:, -1]
+    return model.extend(ids, cache, last_only=True)[:, -1]
 
 
 class CachedDecoder:
@@ -177,9 +161,7 @@ def make_decoder(
     """
     kept = model.new_cache(1, num_tokens)
     compiled = _compiles(model, engine, cached=cache and kept is not None)
-    if kept is None:
-        return WindowDecoder(model)
-    if not cache:
+    if kept is None or not cache:
         return RecomputingDecoder(model)
     return CachedDecoder(model, kept, compiled=compiled)
 
