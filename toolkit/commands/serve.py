@@ -76,9 +76,10 @@ def serve(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Serve a model over HTTP: OpenAI's /v1/completions for many clients at once."""
+    """Serve a model over HTTP: OpenAI's /v1/completions for many clients, and a page to try it."""
     from toolkit import console
     from toolkit.generation import Generator
+    from toolkit.run import saved_tokenizers
     from toolkit.serving import (
         Limits,
         hosts_of,
@@ -120,6 +121,7 @@ def serve(
             limits=limits,
             api_key=api_key,
             hosts=hosts_of(host, allow_host or []),
+            saved_tokenizers=saved_tokenizers(),
         )
 
         def ready() -> None:

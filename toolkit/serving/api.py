@@ -88,9 +88,13 @@ class CompletionRequest(BaseModel):
 
 
 class Logprobs(TypedDict):
-    """One entry for each token; of a prompt's first token the numbers are null."""
+    """One entry for each token; of a prompt's first token the numbers are null.
+
+    `token_ids` is ours: a token's text does not always say which one it is.
+    """
 
     tokens: list[str]
+    token_ids: list[int]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float | None] | None] | None
     text_offset: list[int]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -29,14 +30,16 @@ from toolkit.serving.completions import Completions, read_prompts
 from toolkit.serving.guard import Guard
 from toolkit.serving.limits import Limits
 from toolkit.serving.metrics import Metrics
+from toolkit.serving.playground import page_paths, playground_router
 from toolkit.serving.refusals import ApiError, as_api_error, encode_json, json_response
 from toolkit.serving.scheduler import Scheduler
 from toolkit.serving.tickets import ClosingError, Event, Grown, Ticket
+from toolkit.tokenizers import Tokenizer
 
 # The names of this machine that nobody else can claim.
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 # What is answered without an API key.
-OPEN_PATHS = ("/health",)
+OPEN_PATHS = ("/health", *page_paths())
 # After its time a stream has so many seconds until the last of it is read.
 _READING_SECONDS = 30.0
 
@@ -62,6 +65,7 @@ def make_app(
     limits: Limits | None = None,
     api_key: str | None = None,
     hosts: Collection[str] | None = LOOPBACK_HOSTS,
+    saved_tokenizers: Mapping[str, Path | Tokenizer] | None = None,
 ) -> FastAPI:
     """A server for one model, as an ASGI app; its scheduler is `app.state.scheduler`.
 
@@ -71,6 +75,8 @@ def make_app(
         limits: what requests may ask for.
         api_key: what clients must know; None: nothing.
         hosts: the names by which clients may reach it; None: any.
+        saved_tokenizers: more tokenizers that its page shows, by the name to show: open ones, or
+            their folders.
 
     Raises:
         UsageError: an empty API key, or a generator that cannot be served.
@@ -101,6 +107,7 @@ def make_app(
     )
     refusals.install(app)
     _add_routes(app, generator, scheduler, metrics, name)
+    app.include_router(playground_router(generator, name=name, saved=saved_tokenizers))
     return app
 
 

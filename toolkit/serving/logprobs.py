@@ -41,6 +41,7 @@ class LogprobTable:
         """The tokens that begin before place `shown`, and were not taken yet; None: all."""
         table = Logprobs(
             tokens=[],
+            token_ids=[],
             token_logprobs=[],
             top_logprobs=[] if self._with_alternatives else None,
             text_offset=[],
@@ -48,6 +49,7 @@ class LogprobTable:
         while self._held and (shown is None or self._held[0][0] < shown):
             place, token_id, token = self._held.popleft()
             table["tokens"].append(_text_of(self._tokenizer.token_bytes(token_id)))
+            table["token_ids"].append(token_id)
             table["token_logprobs"].append(None if token is None else _number(token.logprob))
             table["text_offset"].append(place)
             if table["top_logprobs"] is not None:
@@ -64,6 +66,7 @@ def join_tables(tables: Sequence[Logprobs]) -> Logprobs:
     alternatives = [table["top_logprobs"] for table in tables]
     return Logprobs(
         tokens=[each for table in tables for each in table["tokens"]],
+        token_ids=[each for table in tables for each in table["token_ids"]],
         token_logprobs=[each for table in tables for each in table["token_logprobs"]],
         top_logprobs=None
         if None in alternatives

@@ -9,15 +9,16 @@ which the Content-Security-Policy makes sure of.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.params import Depends
 
 from toolkit.errors import UsageError
 from toolkit.generation import Generator
+from toolkit.serving.api import ErrorResponse
 from toolkit.serving.next_token import NextTokens
 from toolkit.serving.playground_schema import (
     ModelBody,
@@ -44,6 +45,16 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_FILES_PATH = "/playground/page"
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in {
+        400: "The request is wrong.",
+        401: "The API key is wrong.",
+        403: "The host or the origin is not allowed.",
+        413: "The request is too long.",
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -60,23 +71,21 @@ def playground_router(
     *,
     name: str = "model",
     saved: Mapping[str, Path | Tokenizer] | None = None,
-    dependencies: Sequence[Depends] = (),
 ) -> APIRouter:
-    """The page and its endpoints, to be included in an app that also answers `/v1/completions`.
+    """The page and its endpoints, to be included in an app that also answers `/v1/completions`, and
+    `ToolkitError` as `refusals.install` does.
 
     Args:
         generator: the model and its tokenizer.
         name: of the model, to show.
         saved: more tokenizers to choose from by the name to show: open ones, or their folders.
-        dependencies: what the endpoints ask for first, such as an API key. The page itself and its
-            files are for everybody: it has to be there to ask for the key.
 
     Raises:
         UsageError: the generator has no tokenizer.
     """
     menu = TokenizerMenu(generator.tokenizer, name, saved)
     following = NextTokens(generator)
-    router = APIRouter(prefix="/playground", tags=["playground"], dependencies=list(dependencies))
+    router = APIRouter(prefix="/playground", tags=["playground"], responses=_ERRORS)
 
     @router.get("/model")
     def describe_model() -> ModelBody:
@@ -129,6 +138,11 @@ def page_files() -> dict[str, PageFile]:
     return files
 
 
+def page_paths() -> list[str]:
+    """Where the page and its files are: what is for everybody, since the page asks for the key."""
+    return ["/", *(f"{_FILES_PATH}/{name}" for name in page_files())]
+
+
 def _page_router() -> APIRouter:
     """The page and its files: those that were there at the start, and no path into the disk."""
     files = page_files()
@@ -138,7 +152,7 @@ def _page_router() -> APIRouter:
     def page(request: Request) -> Response:
         return _answer(files["index.html"], request)
 
-    @router.get("/playground/page/{file}")
+    @router.get(f"{_FILES_PATH}/{{file}}")
     def page_file(file: str, request: Request) -> Response:
         if file not in files:
             raise HTTPException(404, "The page has no such file.")
