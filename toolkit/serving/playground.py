@@ -102,8 +102,9 @@ def playground_router(
     @router.post("/next")
     def next_token(body: NextRequest) -> NextResponse:
         """The distribution of the next token, before and after the sampling options."""
-        ids = body.ids if body.text is None else generator.prompt_ids(body.text)
-        assert ids is not None, "the request has one of the two"
+        if (body.text is None) == (body.ids is None):
+            raise UsageError("What comes next after what? Give either 'text' or 'ids'.")
+        ids = body.ids or generator.prompt_ids(body.text or "")
         size = generator.tokenizer.vocab_size
         for token_id in (*ids, *body.also):
             if token_id >= size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.generation import Sampler, make_sampler
 from toolkit.serving.next_token import Candidate, Distribution
@@ -51,7 +51,7 @@ class SamplingSettings(_Body):
 
 
 class NextRequest(_Body):
-    """What may follow a text, or ids."""
+    """What may follow a text, or ids: one of the two."""
 
     text: str | None = Field(default=None, max_length=MAX_CHARACTERS)
     ids: list[TokenId] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
@@ -60,12 +60,6 @@ class NextRequest(_Body):
         default=[], max_length=10, description="Tokens to name in any case."
     )
     sampling: SamplingSettings = SamplingSettings()
-
-    @model_validator(mode="after")
-    def _one_context(self) -> Self:
-        if (self.text is None) == (self.ids is None):
-            raise ValueError("give either text or ids")
-        return self
 
 
 class TokenText(_Body):

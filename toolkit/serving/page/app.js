@@ -7,7 +7,10 @@ import { startTheme } from "./theme.js";
 import { TokenizeTab } from "./tokenize.js";
 
 startTheme(document.getElementById("theme"));
-startTabs(document.querySelector("[role=tablist]"));
+const tokenizeTab = new TokenizeTab();
+startTabs(document.querySelector("[role=tablist]"), (id) => {
+  if (id === "tokenize") tokenizeTab.open();
+});
 
 function formatCount(count) {
   if (count >= 1e9) return `${(count / 1e9).toFixed(1)}B`;
@@ -29,7 +32,6 @@ try {
   const model = await getJSON("playground/model");
   describe(model);
   new GenerateTab(model);
-  new TokenizeTab();
 } catch (error) {
   const place = document.getElementById("generate-error");
   place.textContent = `${error.message} Reload the page to try again.`;

@@ -23,7 +23,8 @@ class Row {
       this.beforeText,
       this.afterText,
     );
-    this.button.addEventListener("click", () => onChoose(this.candidate));
+    // A click without a mouse button was made by a key.
+    this.button.addEventListener("click", (event) => onChoose(this.candidate, event.detail === 0));
   }
 
   show(candidate, scale, isDrawn) {
@@ -56,7 +57,7 @@ export class DistributionPanel {
   #places;
   #keys;
 
-  // `onChoose(candidate, ids)` is told the token and the ids of what it follows.
+  // `onChoose(candidate, ids, byKeyboard)` is told the token and the ids of what it follows.
   constructor(options, onChoose) {
     this.#options = options;
     this.#onChoose = onChoose;
@@ -147,7 +148,9 @@ export class DistributionPanel {
   }
 
   #newRow(candidate) {
-    const row = new Row(candidate, (chosen) => this.#onChoose(chosen, row.ids));
+    const row = new Row(candidate, (chosen, byKeyboard) => {
+      this.#onChoose(chosen, row.ids, byKeyboard);
+    });
     return row;
   }
 }

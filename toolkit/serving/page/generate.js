@@ -54,7 +54,7 @@ export class GenerateTab {
     this.#options = new SamplingOptions(byId("options"), byId("reset"), model, (name) => {
       if (name !== "max_tokens" && !this.#running) this.#panel.refresh();
     });
-    this.#panel = new DistributionPanel(this.#options, (token, ids) => this.#branch(token, ids));
+    this.#panel = new DistributionPanel(this.#options, (...choice) => this.#branch(...choice));
     this.#branches = new BranchList(byId("branches-section"), byId("branches"), (branch) => {
       if (!this.#running) this.#show(branch);
       byId("branches").querySelector("[aria-current]")?.focus();
@@ -105,7 +105,7 @@ export class GenerateTab {
   }
 
   // Go on with `token` after `ids`: at the selected token, or at the end of what the panel shows.
-  #branch(token, ids) {
+  #branch(token, ids, byKeyboard) {
     if (this.#running) return;
     let parent = this.#shown;
     let at = this.#selected ?? parent?.tokens.length;
@@ -117,7 +117,7 @@ export class GenerateTab {
     }
     const branch = this.#branches.fork(parent, at, { ...token, probability: token.before });
     this.#run(branch);
-    this.#output.focus(at);
+    if (byKeyboard) this.#output.focus(at);
   }
 
   async #run(branch) {

@@ -2,7 +2,8 @@
 
 import { roving } from "./roving.js";
 
-export function startTabs(list) {
+// `onShow(id)` is told the panel that is shown.
+export function startTabs(list, onShow) {
   const tabs = [...list.querySelectorAll("[role=tab]")];
 
   function show(chosen) {
@@ -12,8 +13,10 @@ export function startTabs(list) {
       document.getElementById(tab.getAttribute("aria-controls")).hidden = !selected;
     }
     keys.setCurrent(chosen);
+    const id = chosen.getAttribute("aria-controls");
     // The address names the tab, so that a link to it can be kept.
-    history.replaceState(null, "", `#${chosen.getAttribute("aria-controls")}`);
+    history.replaceState(null, "", `#${id}`);
+    onShow(id);
   }
 
   const keys = roving(list, "[role=tab]", { onMove: show });

@@ -142,19 +142,28 @@ export class TokenizeTab {
   #text = document.getElementById("text");
   #timer = null;
   #panes = [];
+  #isOpen = false;
 
-  constructor() {
-    this.#start().catch((error) => {
+  // Nothing is asked before somebody looks.
+  async open() {
+    if (this.#isOpen) return;
+    this.#isOpen = true;
+    try {
+      await this.#start();
+    } catch (error) {
+      this.#isOpen = false;
       const place = document.querySelector("#tokenize .error");
       place.textContent = error.message;
       place.hidden = false;
-    });
+    }
   }
 
   async #start() {
     const entries = await getJSON("playground/tokenizers");
     const sections = [...document.querySelectorAll(".pane")];
-    const chosen = ["own", entries.some((each) => each.key === "tiktoken:gpt2" && !each.missing) ? "tiktoken:gpt2" : "bpe"];
+    // Beside the model's own one that everybody knows, or else one that can always be made.
+    const known = entries.find((each) => each.key.startsWith("tiktoken:") && each.missing === null);
+    const chosen = ["own", known?.key ?? "bpe"];
     this.#panes = sections.map(
       (section, index) =>
         new Pane(section, entries, chosen[index], (pane) => pane.split(this.#text.value)),
