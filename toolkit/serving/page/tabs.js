@@ -14,8 +14,9 @@ export function startTabs(list, onShow) {
     }
     keys.setCurrent(chosen);
     const id = chosen.getAttribute("aria-controls");
-    // The address names the tab, so that a link to it can be kept.
-    history.replaceState(null, "", `#${id}`);
+    // The address names the tab, so that a link to it can be kept. It is not the id of an element:
+    // the Tab key would begin there and pass over the header.
+    history.replaceState(null, "", `#/${id}`);
     onShow(id);
   }
 
@@ -24,5 +25,5 @@ export function startTabs(list, onShow) {
     const tab = event.target.closest("[role=tab]");
     if (tab) show(tab);
   });
-  show(tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash) ?? tabs[0]);
+  show(tabs.find((tab) => `#/${tab.getAttribute("aria-controls")}` === location.hash) ?? tabs[0]);
 }

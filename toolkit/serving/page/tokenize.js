@@ -6,7 +6,7 @@ import { bytesOfHex, element, hexOfBytes, label, spoken, visible } from "./show.
 import { tooltips } from "./tooltip.js";
 
 const DELAY = 120; // milliseconds
-const EXAMPLE = "To be, or not to be: that is the question.\n\tNaïve café, 東京, 😀 — 1,234.5";
+const EXAMPLE = "To be, or not to be: that is the question."; // without a prompt
 
 // A token's own characters, with signs for what cannot be seen; a line ends where it ends.
 function* charactersOf(token) {
@@ -172,7 +172,7 @@ export class TokenizeTab {
     first.linkTo(second);
     second.linkTo(first);
     this.#listMissing(entries.filter((entry) => entry.missing !== null));
-    this.#text.value ||= EXAMPLE;
+    this.#text.value ||= document.getElementById("prompt").value || EXAMPLE;
     this.#text.addEventListener("input", () => {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#split(), DELAY);
