@@ -134,7 +134,8 @@ class NextTokens:
             found = self._kept.pop(key, None)
             if found is None:
                 with evaluation_mode(model):
-                    found = make_decoder(model).prefill(key)
+                    # One prefill and no step: nothing that compiling would help.
+                    found = make_decoder(model, engine="torch", num_tokens=len(key)).prefill(key)
                 found = found[:, : self._generator.tokenizer.vocab_size].float().cpu()
             self._kept[key] = found
             if len(self._kept) > _CONTEXTS_KEPT:
