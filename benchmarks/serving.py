@@ -220,7 +220,7 @@ def table(
         f"{settings.clients} clients, {settings.tokens} tokens each, {settings.rows} rows, gpt "
         f"{settings.size}; one by one without a server {one_by_one:,.0f} tokens/s; memory before "
         f"{before / 1e6:,.0f} MB; load {os.getloadavg()[0]:.1f}",
-        "wave  tokens/s  × one by one  first token p50     p95     max  slowest/fastest  wrong   MB",
+        "wave  tokens/s  × one by one  first token p50     p95     max  slowest/fastest  wrong  MB",
     ]
     for number, row in enumerate(rows, 1):
         lines.append(
