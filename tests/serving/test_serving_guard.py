@@ -61,6 +61,7 @@ def test_more_hosts_can_be_allowed(start: Start) -> None:
     server = start(hosts=hosts_of("127.0.0.1", ["Models.example"]))
     assert httpx.get(f"{server.url}/health", headers={"host": "models.example"}).status_code == 200
     assert httpx.get(f"{server.url}/health", headers={"host": "other.example"}).status_code == 403
+    assert hosts_of("0.0.0.0", ["a"]) == ["localhost", "127.0.0.1", "::1", "0.0.0.0", "a"]
     anywhere = start(hosts=hosts_of("0.0.0.0", []))
     assert httpx.get(f"{anywhere.url}/health", headers={"host": "other"}).status_code == 200
 

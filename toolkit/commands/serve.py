@@ -126,6 +126,6 @@ def serve(
 
         def ready() -> None:
             if not quiet:
-                console.notice(f"{name} at {url_of(listening)} · Ctrl-C ends it")
+                console.print_address(name, url_of(listening))
 
         run_server(app, listening, on_ready=ready)

@@ -74,15 +74,13 @@ def read_prompts(request: CompletionRequest, generator: Generator, limits: Limit
     given = request.prompt
     if isinstance(given, str):
         return [_from_text(given, generator)]
-    if len(given) > limits.max_texts and not isinstance(given[0], int):
+    if isinstance(given[0], int):
+        return [_from_ids(given, generator)]
+    if len(given) > limits.max_texts:
         raise ApiError(400, f"At most {limits.max_texts} prompts in a request.", param="prompt")
-    texts = [each for each in given if isinstance(each, str)]
-    lists = [each for each in given if isinstance(each, list)]
-    ids = [each for each in given if isinstance(each, int)]
-    if ids:
-        lists = [ids]
-    return [_from_text(each, generator) for each in texts] + [
-        _from_ids(each, generator) for each in lists
+    return [
+        _from_text(each, generator) if isinstance(each, str) else _from_ids(each, generator)
+        for each in given
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -138,7 +139,9 @@ def _of_validation(errors: Sequence[Any]) -> ApiError:
         return ApiError(400, "The body must be a JSON object, sent as application/json.")
     field = place[0]
     if error["type"] == "extra_forbidden":
-        return ApiError(400, f"Unknown field '{'.'.join(place)}': leave it out.", param=field)
+        close = difflib.get_close_matches(field, CompletionRequest.model_fields, n=1)
+        advice = f" Did you mean '{close[0]}'?" if close and place[1:] == [] else " Leave it out."
+        return ApiError(400, f"Unknown field '{'.'.join(place)}'.{advice}", param=field)
     # pydantic has an error for each type that a field may have.
     messages = [each["msg"] for each in errors if each["loc"][1:2] == error["loc"][1:2]]
     return ApiError(400, f"'{field}': {'; or: '.join(dict.fromkeys(messages))}.", param=field)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
@@ -39,7 +40,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise UsageError(f"--host {host}: no such address.") from error
     made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # else two servers could have the same port
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind(address)
         made.listen()
@@ -63,10 +65,16 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def hosts_of(host: str, allowed: list[str]) -> list[str] | None:
-    """The names that clients of a server at `host` may use: any, but of a loopback address only
-    this machine's, and the ones that are allowed beside them."""
-    return [*LOOPBACK_HOSTS, host, *allowed] if is_loopback(host) else None
+def hosts_of(host: str, allowed: Sequence[str]) -> list[str] | None:
+    """The names that clients of a server at `host` may use: this machine's and the allowed ones;
+    any, where others may reach it and none are said.
+
+    >>> hosts_of("127.0.0.2", []), hosts_of("0.0.0.0", [])
+    (['localhost', '127.0.0.1', '::1', '127.0.0.2'], None)
+    """
+    if not allowed and not is_loopback(host):
+        return None
+    return [*LOOPBACK_HOSTS, host, *allowed]
 
 
 def url_of(listening: socket.socket) -> str:
