@@ -439,3 +439,12 @@ def test_the_model_is_described(server: Running, generator: Generator) -> None:
     }
     listed = httpx.get(f"{server.url}/playground/tokenizers").json()
     assert json.dumps(listed[0]["title"]) == f'"tiny: char, {LETTERS.vocab_size} tokens"'
+
+
+def test_the_answers_in_the_docs(server: Running) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
+    ((body, shown),) = re.findall(r"playground/tokenize --json '(.*)'\n(.*)\n", page)
+    assert ask(server, "tokenize", json.loads(body)).text == shown
+    ((body, shown),) = re.findall(r"playground/next --json '(.*)'\n(.*)\n", page)
+    asked = {**json.loads(body), "text": "juliet"}  # a model of other tokens, and their names
+    assert answer(server, "next", asked).keys() == json.loads(shown).keys()

@@ -140,7 +140,9 @@ def _of_validation(errors: Sequence[Any]) -> ApiError:
     field = place[0]
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(field, CompletionRequest.model_fields, n=1)
-        advice = f" Did you mean '{close[0]}'?" if close and place[1:] == [] else " Leave it out."
+        # A field of completions may be sent to another path.
+        known = close and len(place) == 1 and close[0] != field
+        advice = f" Did you mean '{close[0]}'?" if known else " Leave it out."
         return ApiError(400, f"Unknown field '{'.'.join(place)}'.{advice}", param=field)
     # pydantic has an error for each type that a field may have.
     messages = [each["msg"] for each in errors if each["loc"][1:2] == error["loc"][1:2]]
