@@ -246,6 +246,16 @@ def test_saved_tokenizers_are_opened_by_their_place_in_the_list(tmp_path: Path) 
         menu.split(str(tmp_path / "mine"), "lowest")
 
 
+def test_a_tokenizer_that_is_gone_is_said_without_its_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    menu = TokenizerMenu(ByteTokenizer(), "model", {"gone": tmp_path / "gone"})
+    with pytest.raises(UsageError, match="saved-1 cannot be opened any more") as caught:
+        menu.split("saved-1", "a")
+    assert str(tmp_path) not in str(caught.value)
+    assert str(tmp_path) in caplog.text
+
+
 def test_encodings_that_are_not_on_this_machine_are_listed_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -193,6 +193,15 @@ def test_a_token_leads_to_its_alternatives_and_one_of_them_to_a_branch(
     expect(branches.nth(0)).to_have_attribute("aria-current", "true")
     assert visit.tokens() == first
 
+    # What leaves the branch before the branch began leaves the first text.
+    branches.nth(1).click()
+    visit.page.locator("#output .token").nth(1).click()
+    expect(visit.page.locator("#next-where")).to_contain_text("token 2")
+    visit.page.locator(".bar-row").nth(3).click()
+    expect(branches).to_have_count(3)
+    expect(visit.page.locator("#branches > ol > li > ol > li")).to_have_count(2)
+    visit.wait_for_end()
+
 
 def test_continue_adds_to_the_text(visit: Visit) -> None:
     visit.generate(PROMPT, seed=1, max_tokens=10)
@@ -306,7 +315,7 @@ def test_two_tokenizers_split_the_text_while_it_is_typed(
     expect(panes.nth(1).locator(".token").nth(5)).to_have_text("↵\n")
     expect(panes.nth(1).locator(".token").nth(6)).to_have_text("→")
     expect(panes.nth(1).locator(".token").nth(2)).to_have_text("·")
-    expect(panes.nth(1).locator(".token").nth(9)).to_have_text("f0")
+    expect(panes.nth(1).locator(".token").nth(9)).to_have_text("\\xf0")
 
     tooltip = page.get_by_role("tooltip")
     first_id = words.tokenizer.encode(text)[0]
@@ -318,6 +327,11 @@ def test_two_tokenizers_split_the_text_while_it_is_typed(
     )
     panes.nth(1).locator(".token").nth(10).hover()
     expect(tooltip).to_contain_text("part 2 of 4 of “😀”")
+    # What has no look of its own is shown by a sign.
+    page.get_by_role("textbox", name="Text").fill("a\u200b\u0301")
+    second.select_option("char")
+    expect(panes.nth(1).locator(".token")).to_have_text(["a", "U+200B", "◌\u0301"])
+    page.get_by_role("textbox", name="Text").fill(text)
     for key in ("char", "word", "bpe"):
         second.select_option(key)
         count = len(

@@ -7,16 +7,19 @@ encodings, saved ones); `char`, `word` and `bpe` learn from the very text that i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from toolkit.errors import UnknownNameError, UsageError
+from toolkit.errors import ToolkitError, UnknownNameError, UsageError
 from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.bpe.tiktoken_files import opens_offline
 from toolkit.tokenizers.characters import CharacterPart, character_parts, character_spans
+
+logger = logging.getLogger("toolkit")
 
 OWN = "own"
 _LEARNED_BPE = "bpe:512"  # 256 bytes and as many merges: few enough to see what was learned
@@ -119,9 +122,8 @@ class TokenizerMenu:
         """The tokens of `text` by the choice `key`.
 
         Raises:
-            UsageError: there is no such choice, or it is not to be had.
+            UsageError: there is no such choice, it is not to be had, or cannot be opened any more.
             VocabularyError: the tokenizer has no token for a part of the text.
-            ToolkitError: it could not be opened.
         """
         missing = {entry.key: entry.missing for entry in self.entries if entry.missing}
         if key in missing:
@@ -130,7 +132,16 @@ class TokenizerMenu:
             raise UnknownNameError("tokenizer on this page", key, self._makers)
         if not text:
             return SplitText(0, ())  # nothing to learn from
-        tokenizer = self._makers[key](text)
+        try:
+            tokenizer = self._makers[key](text)
+        except UsageError:
+            raise
+        except ToolkitError as error:
+            # It names files of this machine, which are nobody else's business.
+            logger.warning("The tokenizer %s cannot be opened: %s", key, error)
+            raise UsageError(
+                f"The tokenizer {key} cannot be opened any more; the server's log says why."
+            ) from error
         ids = tokenizer.encode(text)
         tokens = [tokenizer.token_bytes(token_id) for token_id in ids]
         spans: Sequence[tuple[int, int] | None] | None = character_spans(tokens, text)

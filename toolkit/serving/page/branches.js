@@ -40,8 +40,11 @@ export class BranchList {
     return this.#add(new Branch(this.#branches.length + 1, prompt));
   }
 
-  // A branch that has the parent's first `at` tokens and then `token`, chosen by hand.
-  fork(parent, at, token) {
+  // A branch that has the first `at` tokens of `from` and then `token`, chosen by hand.
+  fork(from, at, token) {
+    // Where `from` has those from its own parent, that is the parent of the new one, too.
+    let parent = from;
+    while (parent.parent && at <= parent.at) parent = parent.parent;
     const branch = new Branch(this.#branches.length + 1, parent.prompt, parent, at);
     branch.promptIds = parent.promptIds;
     branch.tokens.push({ ...token, byHand: true });

@@ -131,6 +131,7 @@ export class GenerateTab {
     this.#show(branch);
     const pace = () => {
       const count = branch.tokens.length - before;
+      if (count === 0) return `seed ${seed}`;
       const speed = count / ((performance.now() - began) / 1000);
       return `${count} ${count === 1 ? "token" : "tokens"}, ${speed.toFixed(0)}/s, seed ${seed}`;
     };

@@ -1,7 +1,7 @@
 // A text as tokens: each coloured by its probability, each to be pointed at, reached and chosen.
 
 import { roving } from "./roving.js";
-import { LEVELS, bytesOfHex, element, hexOfBytes, label, levelOf, percent, spoken } from "./show.js";
+import { LEVELS, bytesOfHex, countedBytes, element, label, levelOf, percent, spoken } from "./show.js";
 import { tooltips } from "./tooltip.js";
 
 export function drawScale(place) {
@@ -89,7 +89,7 @@ export class Output {
     const token = this.#tokens[index];
     const lines = [
       `“${label(token)}”  ${percent(token.probability)}`,
-      `id ${token.id} · ${hexOfBytes(bytesOfHex(token.bytes))}`,
+      `id ${token.id} · ${countedBytes(token.bytes)}`,
     ];
     if (token.byHand) lines.push("chosen by hand");
     return lines;

@@ -37,16 +37,18 @@ export function bytesOfHex(hex) {
   return Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
 }
 
-export function hexOfBytes(bytes) {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+// "2 bytes: c3 a9"
+export function countedBytes(hex) {
+  const count = hex.length / 2;
+  return `${count} ${count === 1 ? "byte" : "bytes"}: ${hex.replace(/..(?=.)/gu, "$& ")}`;
 }
 
 const SIGNS = { " ": "·", "\n": "↵", "\t": "→", "\r": "␍" };
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|[^\P{Zs} ]/u;
 const LONE_MARK = /^\p{M}/u;
 
-// One character so that it can be seen: [what to show, whether it is a sign for it].
-export function visible(character) {
+// [What to show for a character, whether that is a sign for it].
+function visible(character) {
   if (character in SIGNS) return [SIGNS[character], true];
   if (UNPRINTABLE.test(character)) {
     return [`U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`, true];
@@ -54,20 +56,32 @@ export function visible(character) {
   return [character, false];
 }
 
+// The characters of a text so that they can be seen: for each [itself, what to show, whether that is
+// a sign for it]. An accent with nothing to stand on gets a dotted circle.
+export function visibleCharacters(text) {
+  let hasBase = false;
+  return [...text].map((character) => {
+    const [shown, isSign] = visible(character);
+    const isLone = !hasBase && LONE_MARK.test(shown);
+    hasBase = !isSign;
+    return [character, isLone ? `◌${shown}` : shown, isSign];
+  });
+}
+
 // A token in one line: signs for what has no look, bytes for a part of a character.
 export function label(token) {
-  if (token.text === null) return hexOfBytes(bytesOfHex(token.bytes));
-  const shown = [...token.text].map((character) => visible(character)[0]).join("");
-  return LONE_MARK.test(shown) ? `◌${shown}` : shown;
+  if (token.text === null) return token.bytes.replace(/../gu, "\\x$&");
+  return visibleCharacters(token.text).map(([, shown]) => shown).join("");
 }
 
 // As a screen reader should say it.
 export function spoken(token) {
-  if (token.text === null) return `bytes ${hexOfBytes(bytesOfHex(token.bytes))}`;
+  if (token.text === null) return countedBytes(token.bytes);
   if (token.text === "") return "nothing";
   const names = { " ": "space", "\n": "line break", "\t": "tab", "\r": "carriage return" };
   if (!/\S/u.test(token.text)) {
-    return [...token.text].map((character) => names[character] ?? visible(character)[0]).join(", ");
+    return visibleCharacters(token.text).map(([own, shown]) => names[own] ?? shown).join(", ");
   }
-  return token.text.trim();
+  const before = names[token.text[0]];
+  return before ? `${before}, ${token.text.trim()}` : token.text.trim();
 }

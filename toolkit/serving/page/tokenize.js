@@ -2,7 +2,7 @@
 
 import { LatestQuestion, getJSON } from "./api.js";
 import { roving } from "./roving.js";
-import { bytesOfHex, element, hexOfBytes, label, spoken, visible } from "./show.js";
+import { countedBytes, element, label, spoken, visibleCharacters } from "./show.js";
 import { tooltips } from "./tooltip.js";
 
 const DELAY = 120; // milliseconds
@@ -15,8 +15,7 @@ function* charactersOf(token) {
     return;
   }
   let plain = "";
-  for (const character of token.text) {
-    const [shown, isSign] = visible(character);
+  for (const [character, shown, isSign] of visibleCharacters(token.text)) {
     if (!isSign) {
       plain += shown;
       continue;
@@ -30,11 +29,7 @@ function* charactersOf(token) {
 }
 
 function describe(token) {
-  const size = token.bytes.length / 2;
-  const lines = [
-    `id ${token.id}${token.special ? " · special" : ""}`,
-    `${size} ${size === 1 ? "byte" : "bytes"}: ${hexOfBytes(bytesOfHex(token.bytes))}`,
-  ];
+  const lines = [`id ${token.id}${token.special ? " · special" : ""}`, countedBytes(token.bytes)];
   for (const part of token.parts) lines.push(`part ${part.number} of ${part.parts} of “${part.character}”`);
   if (token.start !== null) {
     const last = token.end - 1;
