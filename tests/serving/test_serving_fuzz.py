@@ -4,6 +4,7 @@ None may end in an error of the server, and every answer is what the description
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -33,19 +34,41 @@ def quick() -> Iterator[Running]:
         yield server
 
 
+def answerable(body: Any) -> Any:
+    """A request as described, made such that this server has an answer: with the options as they
+    are, for the model that there is, and few texts."""
+    body = dict(body) if isinstance(body, dict) else {}
+    for name in ("model", "suffix", "best_of"):
+        body.pop(name, None)
+    if not body.get("stream"):
+        body.pop("stream_options", None)
+    if body.get("regex") is not None:
+        body.pop("json_schema", None)
+    for name, most in (("max_tokens", 8), ("n", 4), ("logprobs", 20)):
+        if body.get(name) is not None:
+            body[name] = min(body[name], most)
+    if body.get("logit_bias"):
+        biases = body["logit_bias"].values()
+        body["logit_bias"] = {str(place): bias for place, bias in enumerate(biases)}
+    return body
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_no_request_is_an_error_of_the_server(quick: Running, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("kind", ["as described", "answerable", "wrong"])
+def test_no_request_is_an_error_of_the_server(quick: Running, kind: str) -> None:
     schema = schemathesis.openapi.from_url(f"{quick.url}/openapi.json")
-    wanted = [*CHECKS, checks.negative_data_rejection] if mode.is_negative else CHECKS
+    mode = GenerationMode.NEGATIVE if kind == "wrong" else GenerationMode.POSITIVE
+    done = quick.metric("toolkit_requests_total", outcome="done")
     asked = []
     for found in schema.get_all_operations():
         operation = found.ok()
-        if mode.is_negative and operation.method != "post":
+        if kind == "answerable" and operation.path != "/v1/completions":
+            continue
+        if kind == "wrong" and operation.method != "post":
             continue  # there is nothing in it that could be wrong
 
         @settings(
-            max_examples=60 if operation.method == "post" else 5,
+            max_examples=40 if operation.method == "post" else 5,
             deadline=None,
             derandomize=True,
             database=None,
@@ -53,13 +76,15 @@ def test_no_request_is_an_error_of_the_server(quick: Running, mode: GenerationMo
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case) -> None:
+            if kind == "answerable":
+                case.body = answerable(case.body)
+            wanted = [*CHECKS, checks.negative_data_rejection] if kind == "wrong" else CHECKS
             case.call_and_validate(checks=wanted)
 
         check()
         asked.append(operation.path)
     assert "/v1/completions" in asked
+    if kind == "answerable":
+        assert quick.metric("toolkit_requests_total", outcome="done") - done > 10
     assert quick.metric("toolkit_requests_total", outcome="failed") == 0
-    if not mode.is_negative:
-        assert quick.metric("toolkit_requests_total", outcome="done") > 5
-    assert quick.post({"prompt": "still there"}).status_code == 400
     assert quick.post({"prompt": "still there", "max_tokens": 3}).status_code == 200

@@ -163,6 +163,14 @@ def generate(
     diversity_penalty: Annotated[
         float | None, panel_option(_SEARCH, help="beam: how much groups are to differ.")
     ] = None,
+    early_stopping: Annotated[
+        str | None,
+        panel_option(
+            _SEARCH,
+            metavar="true|false|never",
+            help="beam: end with enough sequences; when better ones are unlikely; impossible.",
+        ),
+    ] = None,
     contrast_k: Annotated[
         int | None, panel_option(_SEARCH, help="contrastive: how many tokens compete; 5.")
     ] = None,
@@ -215,6 +223,7 @@ def generate(
     from toolkit.generation import (
         Generator,
         fresh_seed,
+        parse_early_stopping,
         parse_sampler,
         read_prompts,
         with_default_temperature,
@@ -265,6 +274,7 @@ def generate(
         "length_penalty": length_penalty,
         "num_groups": num_groups,
         "diversity_penalty": diversity_penalty,
+        "early_stopping": None if early_stopping is None else parse_early_stopping(early_stopping),
         "contrast_k": contrast_k,
         "contrast_alpha": contrast_alpha,
         "num_draft_tokens": num_draft_tokens,
@@ -309,8 +319,9 @@ def _print_texts(
     from toolkit import console, generation_view
     from toolkit.generation import sample_seed
 
-    # The samples of a beam search are its several best: they are found together.
-    together = with_probabilities or options.get("strategy") == "beam"
+    # The samples of a beam search are its several best: they are found together. Several prompts
+    # are quicker together.
+    together = with_probabilities or len(texts) > 1 or options.get("strategy") == "beam"
     if together or num_samples < 1:  # which the generator refuses
         samples = generator.generate_many(texts, num_samples, **options)
         for number, sample in enumerate(samples):

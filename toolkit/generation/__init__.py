@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolkit.generation.batching import Text as Text
     from toolkit.generation.beams import BeamSearch as BeamSearch
     from toolkit.generation.beams import Hypothesis as Hypothesis
+    from toolkit.generation.beams import parse_early_stopping as parse_early_stopping
     from toolkit.generation.constraints import Constraint as Constraint
     from toolkit.generation.constraints import matching_json_schema as matching_json_schema
     from toolkit.generation.constraints import matching_regex as matching_regex
@@ -73,6 +74,7 @@ _HOME = {
     "beams": (
         "BeamSearch",
         "Hypothesis",
+        "parse_early_stopping",
     ),
     "constraints": (
         "Constraint",

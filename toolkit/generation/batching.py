@@ -25,6 +25,7 @@ from torch import Tensor
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.generation.decoding import evaluation_mode
 from toolkit.generation.options import TextOptions
+from toolkit.generation.prompts import check_ids
 from toolkit.generation.row_decoding import RowsDecoder
 from toolkit.generation.samplers import Sampler, require_count
 from toolkit.generation.samples import Completion, FinishReason, Sample, TokenLogprob
@@ -161,7 +162,7 @@ class Batch:
         if isinstance(prompt, str):
             prompt_ids = generator.prompt_ids(prompt)
         else:
-            prompt_ids = generator.checked_ids(prompt)
+            prompt_ids = check_ids(prompt, generator.model.config.vocab_size)
             prompt = self._tokenizer.decode(prompt_ids)
         samples = generator.samples(prompt, prompt_ids, num_samples, plan)
         if num_samples > self.free:
@@ -193,6 +194,8 @@ class Batch:
 
         Returns:
             One for each text, in the order in which they joined; none where there are no texts.
+
+        Where the model itself fails (no memory is left) the batch cannot go on.
         """
         texts = [text for text in self._texts if text.finish_reason is None]
         drawn = self._draw(texts) if texts else {}

@@ -27,7 +27,8 @@ _JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 
 
 class Constraint(ContextProcessor):
-    """Only tokens with which the new text can still match.
+    """Only tokens with which the new text can still match (Willard and Louf 2023,
+    arXiv:2307.09702).
 
     Made by `matching_regex` and `matching_json_schema`.
     """

@@ -21,6 +21,7 @@ from toolkit.models import KVCache, LanguageModel
 
 Engine = Literal["auto", "torch", "compiled"]
 ENGINES: tuple[Engine, ...] = ("auto", "torch", "compiled")
+OneRowStep = Callable[[int], Tensor]
 # Loading Numba and the compiled step takes most of a second: as long as torch's steps for some
 # hundred tokens of a model with this many parameters.
 WORTH_COMPILING = 2_000_000
@@ -96,7 +97,7 @@ class CachedDecoder:
             compiled: let `CompiledStep` do the steps of one row.
         """
         self._model, self._cache, self._compiled = model, cache, compiled
-        self._one_row: Callable[[int], Tensor] | None = None
+        self._one_row: OneRowStep | None = None
         # With a limit, what there was: it is computed anew when the limit is reached.
         size = (1, cache.limit or 0)
         self._seen = torch.zeros(size, dtype=torch.long, device=model.device)  # (B, limit)
@@ -133,12 +134,8 @@ class CachedDecoder:
 
     def _compiled_step(self, token: int) -> Tensor:
         if self._one_row is None:
-            from toolkit.generation.engine import CompiledStep
-            from toolkit.models import GPTModel
-
-            assert isinstance(self._model, GPTModel), "can_compile asks"
-            self._one_row = CompiledStep(self._model, self._cache)
-        return self._one_row(token).clone()  # the next step writes over it
+            self._one_row = compiled_step(self._model, self._cache)
+        return self._one_row(token)
 
 
 def make_decoder(
@@ -160,19 +157,24 @@ def make_decoder(
         UsageError: an engine that cannot do this model's steps.
     """
     kept = model.new_cache(1, num_tokens)
-    compiled = _compiles(model, engine, cached=cache and kept is not None)
+    compiled = compiles(model, engine, cache=cache)
     if kept is None or not cache:
         return RecomputingDecoder(model)
     return CachedDecoder(model, kept, compiled=compiled)
 
 
-def _compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
+def compiles(model: LanguageModel, engine: Engine, *, cache: bool) -> bool:
+    """Whether the steps of one row are compiled ones.
+
+    Raises:
+        UsageError: they are asked for and cannot be.
+    """
     if engine == "torch" or (engine == "auto" and model.num_params() < WORTH_COMPILING):
         return False
     from toolkit.generation.engine import can_compile
     from toolkit.generation.engine_kernels import COMPILED
 
-    possible = cached and can_compile(model)
+    possible = cache and can_compile(model)
     # Without Numba's compiler torch does the same.
     if engine == "compiled" and COMPILED and not possible:
         raise UsageError(
@@ -180,6 +182,16 @@ def _compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
             "with their cache and without hooks. Use --engine auto."
         )
     return possible
+
+
+def compiled_step(model: LanguageModel, cache: KVCache) -> OneRowStep:
+    """What gives the logits (1, V) after one more token, where `compiles` says so."""
+    from toolkit.generation.engine import CompiledStep
+    from toolkit.models import GPTModel
+
+    assert isinstance(model, GPTModel), "can_compile asks"
+    step = CompiledStep(model, cache)
+    return lambda token: step(token).clone()  # the next step writes over it
 
 
 def check_engine(engine: str) -> None:

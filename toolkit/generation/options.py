@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from toolkit.errors import UsageError
 from toolkit.generation.requests import Search
@@ -54,6 +54,7 @@ class SamplingOptions(TypedDict, total=False):
     length_penalty: float | None
     num_groups: int | None
     diversity_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
     contrast_k: int | None
     contrast_alpha: float | None
     sampler: Sampler | None

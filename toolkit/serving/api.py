@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number, so that 3.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+TokenId = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
+Count = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
+Positive = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
+Samples = Annotated[int, Field(ge=1, le=128), WHOLE]
+Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 _OWN = "Not of OpenAI's interface. "
@@ -38,19 +49,21 @@ class CompletionRequest(BaseModel):
         | Annotated[list[TokenId], Field(min_length=1)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
     ) = Field("", description="A text, a list of texts, ids, or a list of lists of ids.")
-    max_tokens: int | None = Field(16, ge=0, description="Tokens of each text, at most.")
-    n: int | None = Field(1, ge=1, le=128, description="Texts for each prompt.")
-    best_of: int | None = Field(None, ge=1, le=128, description="Must equal n.")
+    max_tokens: Count | None = Field(
+        None, description="Tokens of each text, at most; 16 where nothing is said."
+    )
+    n: Samples | None = Field(1, description="Texts for each prompt.")
+    best_of: Samples | None = Field(None, description="Must equal n.")
     stream: bool | None = Field(False, description="Server-sent events, as the text comes.")
     stream_options: StreamOptions | None = None
     echo: bool | None = Field(False, description="Begin each text with its prompt.")
-    logprobs: int | None = Field(
-        None, ge=0, description="Each token's logprob, and so many of the likeliest."
+    logprobs: Count | None = Field(
+        None, description="Each token's logprob, and so many of the likeliest."
     )
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = Field(
         None, description="A text ends before the first of these."
     )
-    seed: int | None = Field(None, ge=0, lt=2**63, description="Same seed, same text.")
+    seed: Seed | None = Field(None, description="Same seed, same text.")
     temperature: float | None = Field(
         None, ge=0, le=100, description="0 takes the likeliest token every time."
     )
@@ -63,7 +76,7 @@ class CompletionRequest(BaseModel):
     suffix: str | None = Field(None, description="Not supported: must be null.")
     user: str | None = Field(None, description="Ignored.")
     # -- ours --
-    top_k: int | None = Field(None, ge=1, lt=2**31, description=_OWN + "The k likeliest tokens.")
+    top_k: Positive | None = Field(None, description=_OWN + "The k likeliest tokens.")
     min_p: Fraction | None = Field(
         None, description=_OWN + "Tokens at least p times as likely as the likeliest."
     )
@@ -73,8 +86,8 @@ class CompletionRequest(BaseModel):
     repetition_penalty: float | None = Field(
         None, ge=0.01, le=100, description=_OWN + "Above 1: what occurred is less likely."
     )
-    no_repeat_ngram: int | None = Field(
-        None, ge=1, lt=2**31, description=_OWN + "Never the same n tokens in a row twice."
+    no_repeat_ngram: Positive | None = Field(
+        None, description=_OWN + "Never the same n tokens in a row twice."
     )
     ignore_eos: bool | None = Field(
         False, description=_OWN + "Go on after a token that ends a text."

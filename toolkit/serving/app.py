@@ -179,10 +179,16 @@ def _add_routes(
     app.openapi = openapi  # type: ignore[method-assign]  # how FastAPI's manual says to change it
 
 
+# An event of a stream, as OpenAPI 3.2 describes them.
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+}
 _COMPLETION = {
     "model": CompletionResponse,
     "description": "The texts; with 'stream' a chunk an event, and [DONE] at the end.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {"itemSchema": _EVENT}},
 }
 
 

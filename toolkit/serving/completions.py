@@ -118,7 +118,7 @@ class Completions:
             ApiError: fields that do not go together, or are beyond the limits.
         """
         _check(request, tokenizer, limits)
-        self._request = request
+        self._request, self._limits = request, limits
         self._prompts = prompts
         self._n = request.n or 1
         self._seed = fresh_seed() if request.seed is None else request.seed
@@ -139,7 +139,7 @@ class Completions:
     def jobs(self) -> list[Job]:
         """What the scheduler is to do: a job for each prompt."""
         request = self._request
-        options = _options(request, self._seed)
+        options = _options(request, self._limits, self._seed)
         echoed = request.logprobs if request.echo else None
         return [Job(prompt.ids, self._n, options, echoed) for prompt in self._prompts]
 
@@ -269,7 +269,7 @@ def _check(request: CompletionRequest, tokenizer: Tokenizer, limits: Limits) -> 
             f"'temperature' {request.temperature:g} must be 0 or at least {MIN_TEMPERATURE:g}.",
             param="temperature",
         )
-    if _max_tokens(request) > limits.max_new_tokens:
+    if request.max_tokens is not None and request.max_tokens > limits.max_new_tokens:
         message = f"'max_tokens' {request.max_tokens}: at most {limits.max_new_tokens} here."
         raise ApiError(400, message, param="max_tokens")
     if (request.logprobs or 0) > limits.max_logprobs:
@@ -284,13 +284,12 @@ def _check(request: CompletionRequest, tokenizer: Tokenizer, limits: Limits) -> 
             raise ApiError(400, message, param="logit_bias")
 
 
-def _max_tokens(request: CompletionRequest) -> int:
-    return DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-
-
-def _options(request: CompletionRequest, seed: int) -> TextOptions:
+def _options(request: CompletionRequest, limits: Limits, seed: int) -> TextOptions:
     """The request in the generator's words."""
-    options: dict[str, Any] = {"max_new_tokens": _max_tokens(request), "seed": seed}
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        max_tokens = min(DEFAULT_MAX_TOKENS, limits.max_new_tokens)
+    options: dict[str, Any] = {"max_new_tokens": max_tokens, "seed": seed}
     for name in _SAME_NAME:
         value = getattr(request, name)
         if value is not None:
