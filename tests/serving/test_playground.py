@@ -106,6 +106,12 @@ def test_the_distribution_is_that_of_transformers(
         assert found[f"rest_{name}"] == pytest.approx(0, abs=1e-5)
 
 
+def test_whole_numbers_may_be_written_as_json_writes_numbers(server: Running) -> None:
+    plain = answer(server, "next", {"ids": [1, 2], "top": 3, "sampling": {"top_k": 2}})
+    other = answer(server, "next", {"ids": [1.0, 2.0], "top": 3.0, "sampling": {"top_k": 2.0}})
+    assert plain == other
+
+
 def test_temperature_0_keeps_the_likeliest_token_alone(
     server: Running, generator: Generator
 ) -> None:
@@ -297,6 +303,7 @@ def test_an_encoding_in_tiktokens_cache_is_found(
         ("next", {"ids": [True]}, "valid integer"),
         ("next", {"ids": [1] * 16_385}, "at most 16384"),
         ("next", {"text": "a" * 20_001}, "at most 20000"),
+        ("next", {"text": "a" * 16_385}, "16,385 tokens; at most 16,384"),
         ("next", {"text": "É"}, "'É' (U+00C9)"),
         ("next", {"text": "a", "top": 101}, "less than or equal to 100"),
         ("next", {"text": "a", "top": "5"}, "valid integer"),

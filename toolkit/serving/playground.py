@@ -21,6 +21,7 @@ from toolkit.generation import Generator
 from toolkit.serving.api import ErrorResponse
 from toolkit.serving.next_token import NextTokens
 from toolkit.serving.playground_schema import (
+    MAX_IDS,
     ModelBody,
     NextRequest,
     NextResponse,
@@ -105,6 +106,8 @@ def playground_router(
         if (body.text is None) == (body.ids is None):
             raise UsageError("What comes next after what? Give either 'text' or 'ids'.")
         ids = body.ids or generator.prompt_ids(body.text or "")
+        if len(ids) > MAX_IDS:
+            raise UsageError(f"The text has {len(ids):,} tokens; at most {MAX_IDS:,} here.")
         size = generator.tokenizer.vocab_size
         for token_id in (*ids, *body.also):
             if token_id >= size:

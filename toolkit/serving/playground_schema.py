@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.generation import Sampler, make_sampler
+from toolkit.serving.api import WHOLE, Fraction, Positive, TokenId
 from toolkit.serving.next_token import Candidate, Distribution
 from toolkit.serving.tokenizer_menu import MenuEntry, PlacedToken, SplitText
 
@@ -17,7 +18,7 @@ MAX_CHARACTERS = 20_000
 MAX_IDS = 16_384  # as many as a prompt of a completion may have
 MAX_CANDIDATES = 100
 
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Top = Annotated[int, Field(ge=1, le=MAX_CANDIDATES), WHOLE]
 
 
 class _Body(BaseModel):
@@ -32,9 +33,9 @@ class SamplingSettings(_Body):
     """
 
     temperature: float = Field(default=1.0, ge=0, le=100)
-    top_k: int | None = Field(default=None, ge=1, lt=2**31)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    min_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: Positive | None = None
+    top_p: Fraction | None = None
+    min_p: Fraction | None = None
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
 
     def sampler(self) -> Sampler:
@@ -55,7 +56,7 @@ class NextRequest(_Body):
 
     text: str | None = Field(default=None, max_length=MAX_CHARACTERS)
     ids: list[TokenId] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
-    top: int = Field(default=20, ge=1, le=MAX_CANDIDATES, description="How many tokens to name.")
+    top: Top = Field(default=20, description="How many tokens to name.")
     also: list[TokenId] = Field(
         default=[], max_length=10, description="Tokens to name in any case."
     )
