@@ -197,6 +197,7 @@ def test_a_token_leads_to_its_alternatives_and_one_of_them_to_a_branch(
     branches.nth(1).click()
     visit.page.locator("#output .token").nth(1).click()
     expect(visit.page.locator("#next-where")).to_contain_text("token 2")
+    expect(visit.page.locator("#bars:not([aria-busy])")).to_be_visible()
     visit.page.locator(".bar-row").nth(3).click()
     expect(branches).to_have_count(3)
     expect(visit.page.locator("#branches > ol > li > ol > li")).to_have_count(2)
@@ -243,6 +244,18 @@ def test_what_the_server_refuses_is_said(browser: Any, generator: Generator) -> 
         # The browser itself logs every answer that is no success.
         assert all("400 (Bad Request)" in problem for problem in visit.problems)
         visit.problems.clear()
+
+
+def test_a_stream_that_breaks_off_is_said(visit: Visit) -> None:
+    visit.page.route(
+        "**/v1/completions",
+        lambda route: route.fulfill(
+            body='data: {"choices": []}\n\n', content_type="text/event-stream"
+        ),
+    )
+    visit.page.get_by_role("button", name="Generate").click()
+    expect(visit.page.locator("#generate-error")).to_contain_text("ended before the text did")
+    expect(visit.page.locator("#start")).to_be_enabled()
 
 
 # -- sampling options -------------------------------------------------------------------------

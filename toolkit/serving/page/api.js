@@ -48,14 +48,23 @@ export async function postJSON(path, body, signal) {
   return (await post(path, body, signal)).json();
 }
 
+async function readOrFail(reader) {
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError("The connection to the server was lost.");
+  }
+}
+
 // The events of a completion, one object a piece. Leaving the loop ends the request.
 export async function* streamCompletion(body, signal) {
   const response = await post("v1/completions", { ...body, stream: true }, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
+    const { value, done } = await readOrFail(reader);
+    if (done) throw new ServerError("The connection ended before the text did.");
     const events = (rest + value).split("\n\n");
     rest = events.pop();
     for (const event of events) {

@@ -73,16 +73,23 @@ export class DistributionPanel {
 
   // What follows `context`, {text} or {ids}; `drawnId` is the token that stands there already.
   show(context, where, drawnId = null) {
+    this.expire();
     this.#context = context;
     this.#drawnId = drawnId;
     this.#places.where.textContent = where;
     this.refresh();
   }
 
-  // While text streams the bars would be of a moment long gone.
-  pause() {
+  // The bars are of another context from now on, and nothing can be chosen until they are drawn.
+  expire() {
     clearTimeout(this.#timer);
     this.#question.cancel();
+    this.#places.bars.setAttribute("aria-busy", "true");
+  }
+
+  // While text streams the bars would be of a moment long gone.
+  pause() {
+    this.expire();
     this.#places.where.textContent = "after the text, when it is done";
     this.#places.bars.classList.add("stale");
   }
@@ -109,6 +116,7 @@ export class DistributionPanel {
     } catch (error) {
       this.#rows.clear();
       bars.replaceChildren();
+      bars.removeAttribute("aria-busy");
       this.#places.scale.textContent = "";
       summary.textContent = error.message;
     }
@@ -131,6 +139,7 @@ export class DistributionPanel {
     this.#rows = rows;
     while (bars.children.length > found.candidates.length) bars.lastChild.remove();
     bars.classList.remove("stale");
+    bars.removeAttribute("aria-busy");
     this.#keys.refresh();
     if (this.#takesFocus) (bars.querySelector(".drawn") ?? bars.firstChild).focus();
     this.#takesFocus = false;
@@ -149,7 +158,8 @@ export class DistributionPanel {
 
   #newRow(candidate) {
     const row = new Row(candidate, (chosen, byKeyboard) => {
-      this.#onChoose(chosen, row.ids, byKeyboard);
+      const isBusy = this.#places.bars.hasAttribute("aria-busy");
+      if (!isBusy) this.#onChoose(chosen, row.ids, byKeyboard);
     });
     return row;
   }

@@ -17,19 +17,19 @@ const ENDS = { eos: "the text ended", length: "max tokens", time: "the server’
 
 const byId = (id) => document.getElementById(id);
 
-// Legacy logprobs name a token by its text, or, where it is no text, by "bytes:\xe2\x80".
-function hexOf(name) {
+// Logprobs name a token by its text, or, where it is a part of a character, by "bytes:\xe2\x80".
+function contentOf(name) {
   const escaped = /^bytes:((?:\\x[0-9a-f]{2})+)$/u.exec(name);
-  if (escaped) return escaped[1].replaceAll("\\x", "");
-  return [...new TextEncoder().encode(name)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (escaped) return { text: null, bytes: escaped[1].replaceAll("\\x", "") };
+  const bytes = [...new TextEncoder().encode(name)];
+  return { text: name, bytes: bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("") };
 }
 
 function tokensOf(choice) {
   const { tokens, token_ids: ids, token_logprobs: logprobs } = choice.logprobs;
   return tokens.map((name, index) => ({
     id: ids[index],
-    text: name.startsWith("bytes:") ? null : name,
-    bytes: hexOf(name),
+    ...contentOf(name),
     probability: Math.exp(logprobs[index]),
   }));
 }
@@ -73,6 +73,7 @@ export class GenerateTab {
     byId("continue").addEventListener("click", () => this.#run(this.#shown));
     byId("to-end").addEventListener("click", () => this.#toEnd());
     this.#prompt.addEventListener("input", () => {
+      this.#panel.expire();
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#running || this.#toPrompt(), TYPING_DELAY);
     });
@@ -164,7 +165,6 @@ export class GenerateTab {
       model: this.#model.name,
       prompt: branch.idsBefore(branch.tokens.length),
       max_tokens: this.#options.maxTokens(),
-      temperature: 1, // unless the slider says otherwise
       ...this.#options.sampling(),
       seed,
       logprobs: 0, // of the drawn tokens alone
