@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from toolkit.commands.model_options import (
+    ContextPolicy,
+    Dtype,
+    ModelSource,
+    ModelTokenizer,
+    Quantize,
+    open_chosen,
+    weight_format,
+)
 from toolkit.commands.options import (
     Config,
     Debug,
@@ -27,18 +36,12 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-# Small models are unsure of much: drawn as they are, their texts have more invented words.
-DEFAULT_TEMPERATURE = 0.7
-_DTYPES = ("auto", "float32", "bfloat16")
-_QUANTIZATIONS = ("int8",)
 # How many likely tokens --show probs shows.
 RUNNERS_UP = 3
 
 _DRAWING = "How tokens are drawn"
 _SEARCH = "Searches and drafts"
 _OUTPUT = "Output"
-# What shapes the distribution: with one of these, no default temperature.
-_SHAPING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _STRATEGIES = "multinomial|greedy|top-k|top-p|min-p|typical|epsilon|eta|beam|contrastive"
 
 
@@ -53,17 +56,8 @@ _STRATEGIES = "multinomial|greedy|top-k|top-p|min-p|typical|epsilon|eta|beam|con
 def generate(
     prompt: Annotated[str, typer.Argument(help="The beginning; - reads standard input.")] = "",
     run: RunPath = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|HUB_NAME",
-            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
-    ] = None,
+    model: ModelSource = None,
+    tokenizer: ModelTokenizer = None,
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -209,24 +203,9 @@ def generate(
         typer.Option("--interactive", "-i", help="Write in turns with the model; /help."),
     ] = False,
     device: Device = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|float32|bfloat16",
-            help="What the weights are read in; bfloat16 is faster, auto as exact as they are.",
-        ),
-    ] = "auto",
-    quantize: Annotated[
-        str | None,
-        typer.Option(metavar="int8", help="Weights in 8 bits: faster still, a little less exact."),
-    ] = None,
-    context_policy: Annotated[
-        str,
-        typer.Option(
-            metavar="slide|error",
-            help="Past the model's context: go on with the last tokens, or do not begin.",
-        ),
-    ] = "slide",
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    context_policy: ContextPolicy = "slide",
     engine: Annotated[
         str,
         typer.Option(
@@ -247,17 +226,15 @@ def generate(
         parse_early_stopping,
         parse_sampler,
         read_prompts,
+        with_default_temperature,
     )
 
-    refuse_together({"--run": run, "--model": model})
     refuse_together({"--json": json, "--jsonl": jsonl, "--show": show})
     refuse_together({"PROMPT": prompt or None, "--prompts": prompts, "--interactive": interactive})
     refuse_together({"--json": json, "--jsonl": jsonl, "--interactive": interactive})
     if interactive and (show is not None or num_samples != 1):
         raise UsageError("--interactive shows one text: leave --show and --num-samples out.")
-    if tokenizer is not None and model is None:
-        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
-    weights = _weight_format(dtype, quantize)
+    weights = weight_format(dtype, quantize)
     if show is not None and show != "probs":
         raise UnknownNameError("view", show, ["probs"])
     if logprobs is not None and not (json or jsonl):
@@ -265,7 +242,7 @@ def generate(
     if prompt == "-":
         prompt = read_text("-")
     texts = [prompt] if prompts is None else read_prompts(prompts)
-    opened = _open(run, model, tokenizer, device)
+    opened = open_chosen(run, model, tokenizer, device)
     generator = Generator(
         opened.model,
         opened.tokenizer,
@@ -307,9 +284,7 @@ def generate(
     options = {name: value for name, value in given.items() if value is not None}
     options |= {"max_new_tokens": max_new_tokens, "stop": tuple(stop or ())}
     options |= {"ignore_eos": ignore_eos, "seed": fresh_seed() if seed is None else seed}
-    plain = strategy in (None, "multinomial") and sampler is None
-    if plain and not options.keys() & set(_SHAPING):
-        options["temperature"] = DEFAULT_TEMPERATURE
+    options = dict(with_default_temperature(cast(Any, options)))
     if draft is not None:
         options["draft"] = _open_draft(draft, opened, device)
     if verbose:
@@ -367,31 +342,8 @@ def _print_texts(
         console.print_pieces(pieces)
 
 
-def _open(run: str | None, model: str | None, tokenizer: str | None, device: str) -> OpenedModel:
-    from toolkit.opening import open_model, open_run
-    from toolkit.training import resolve_device
-
-    where = str(resolve_device(device))
-    if model is not None:
-        return open_model(model, tokenizer=tokenizer, device=where)
-    return open_run(run, device=where)
-
-
-def _weight_format(dtype: str, quantize: str | None) -> Any:
-    """How weights are stored, by its name in the library."""
-    if dtype not in _DTYPES:
-        raise UnknownNameError("dtype", dtype, _DTYPES)
-    if quantize is None:
-        return "float32" if dtype == "auto" else dtype
-    if quantize not in _QUANTIZATIONS:
-        raise UnknownNameError("quantization", quantize, _QUANTIZATIONS)
-    if dtype != "auto":
-        raise UsageError("--dtype and --quantize exclude each other; give one of them.")
-    return quantize
-
-
 def _open_draft(draft: str, opened: OpenedModel, device: str) -> Any:
-    smaller = _open(None, draft, None, device)
+    smaller = open_chosen(None, draft, None, device)
     if smaller.tokenizer.fingerprint() != opened.tokenizer.fingerprint():
         raise UsageError(
             f"--draft {draft} has another tokenizer than {opened.folder}: both must have the same."

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from toolkit.generation.generator import Generator as Generator
     from toolkit.generation.options import SamplingOptions as SamplingOptions
     from toolkit.generation.options import TextOptions as TextOptions
+    from toolkit.generation.options import with_default_temperature as with_default_temperature
     from toolkit.generation.penalties import Forbidden as Forbidden
     from toolkit.generation.penalties import Forced as Forced
     from toolkit.generation.penalties import FrequencyPenalty as FrequencyPenalty
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from toolkit.generation.samples import TokenLogprob as TokenLogprob
     from toolkit.generation.scoring import Score as Score
     from toolkit.generation.scoring import ScoredToken as ScoredToken
+    from toolkit.generation.scoring import score_ids as score_ids
     from toolkit.generation.scoring import score_text as score_text
     from toolkit.generation.seeds import fresh_seed as fresh_seed
     from toolkit.generation.seeds import sample_seed as sample_seed
@@ -91,6 +93,7 @@ _HOME = {
     "options": (
         "SamplingOptions",
         "TextOptions",
+        "with_default_temperature",
     ),
     "penalties": (
         "Forbidden",
@@ -125,6 +128,7 @@ _HOME = {
     "scoring": (
         "Score",
         "ScoredToken",
+        "score_ids",
         "score_text",
     ),
     "speculation": ("Speculation",),

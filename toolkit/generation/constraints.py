@@ -133,7 +133,10 @@ def matching_json_schema(
     if not isinstance(schema, Mapping):
         raise UsageError("--json-schema must be a JSON object such as {'type': 'object'}.")
     text = json.dumps(dict(schema))
-    grammar = _library().LLMatcher.grammar_from_json_schema(text, overrides=_JSON_FORM)
+    try:
+        grammar = _library().LLMatcher.grammar_from_json_schema(text, overrides=_JSON_FORM)
+    except ValueError as error:  # such as half of a surrogate pair
+        raise UsageError(f"--json-schema: {_one_line(str(error))}") from error
     return Constraint("--json-schema", grammar, tokenizer, end_ids)
 
 
