@@ -20,6 +20,7 @@ from toolkit.errors import UnknownNameError, UsageError, VocabularyError
 from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import (
     Continuations,
+    Decoder,
     Engine,
     check_engine,
     make_decoder,
@@ -277,7 +278,7 @@ class Generator:
     def _sample(self, prompt_ids: list[int], plan: Plan, seed: int) -> Sample:
         return Sample(
             self.tokenizer,
-            prompt_ids,
+            self._new_context(prompt_ids),
             max_new_tokens=plan.max_new_tokens,
             stop=plan.stop,
             end_ids=self._ends(plan),
@@ -332,17 +333,10 @@ class Generator:
         contexts: list[Context],
         end_ids: frozenset[int],
     ) -> Rows:
-        # A model's vocabulary may be padded to a round size: those ids have no text.
-        vocab_size = self.model.config.vocab_size
-        if self._tokenizer is not None:
-            vocab_size = self._tokenizer.vocab_size
-        prompt_ids = contexts[0].prompt_ids if contexts else ()
-        decoder = make_decoder(
-            self.model,
-            cache=self._cache,
-            engine=self._engine,
-            num_tokens=len(prompt_ids) + plan.max_new_tokens,
-        )
+        vocab_size = self._num_drawn(plan)
+        first = contexts[0] if contexts else self._new_context(())
+        prompt_ids = first.prompt_ids
+        decoder = self._new_decoder(first, plan)
         if plan.search is None:
             return Continuations(
                 self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts, decoder
@@ -360,6 +354,24 @@ class Generator:
                 end_ids=end_ids,
             )
         )
+
+    def _new_context(self, prompt_ids: Sequence[int]) -> Context:
+        """What a sample starts from."""
+        return Context(tuple(prompt_ids))
+
+    def _new_decoder(self, context: Context, plan: Plan) -> Decoder:
+        """A decoder that nothing was given to yet, for rows that start from this context."""
+        num_tokens = len(context.prompt_ids) + plan.max_new_tokens
+        return make_decoder(
+            self.model, cache=self._cache, engine=self._engine, num_tokens=num_tokens
+        )
+
+    def _num_drawn(self, plan: Plan) -> int:
+        """Only ids below it are drawn."""
+        # A model's vocabulary may be padded to a round size: those ids have no text.
+        if self._tokenizer is not None:
+            return self._tokenizer.vocab_size
+        return self.model.config.vocab_size
 
     def _check_context(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
         # The last token is drawn, and the model never sees it.

@@ -58,7 +58,7 @@ class Completion:
     Attributes:
         prompt: the text that it continues.
         text: the new text alone. It is what `ids` stand for, cut before a stop string.
-        prompt_ids: the ids that the model started from.
+        prompt_ids: the ids that the model started from, or that its encoder read.
         ids: the new ids, those of a stop string too; without the id that ended the text.
         finish_reason: "length" (max_new_tokens were drawn), "stop" (a stop string came), "eos"
             (the model drew an id that ends a text, the tokenizer's `<|endoftext|>`), "time"
@@ -89,7 +89,8 @@ class LogprobRecorder(ContextProcessor):
         row: Tensor = context.memory[self]
         values, ids = row.topk(min(count, len(row)))
         top = [
-            Alternative(each, of.token_bytes(each), value)
+            # A model may have an end of its own, for which the tokenizer has no bytes.
+            Alternative(each, of.token_bytes(each) if each < of.vocab_size else b"", value)
             for each, value in zip(ids.tolist(), values.tolist(), strict=True)
         ]
         return TokenLogprob(token_id, of.token_bytes(token_id), float(row[token_id]), tuple(top))
@@ -101,7 +102,7 @@ class Sample:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        prompt_ids: Sequence[int],
+        context: Context,
         *,
         max_new_tokens: int,
         stop: Sequence[str],
@@ -114,14 +115,15 @@ class Sample:
         """An empty one.
 
         Args:
-            tokenizer, prompt_ids, max_new_tokens, stop, seed: as in `Generator`.
+            tokenizer, max_new_tokens, stop, seed: as in `Generator`.
+            context: what it starts from, which will hold its ids.
             end_ids: the ids that end the text.
             is_complete: whether nothing may follow.
             recorder: the one in the sampler, if logprobs are asked for.
             num_logprobs: how many alternatives to note.
         """
         self.generator: torch.Generator = seeded_generator(seed)
-        self.context = Context(tuple(prompt_ids))
+        self.context = context
         self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
         self._tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
@@ -171,7 +173,7 @@ class Sample:
         return Completion(
             prompt=prompt,
             text="".join(self._pieces),
-            prompt_ids=tuple(self.context.prompt_ids),
+            prompt_ids=tuple(self.context.source_ids or self.context.prompt_ids),
             ids=tuple(self.context.new_ids),
             finish_reason=self.finish_reason,
             seed=self._seed,
