@@ -51,7 +51,10 @@ _STRATEGIES = "multinomial|greedy|top-k|top-p|min-p|typical|epsilon|eta|beam|con
     "[cyan]echo -n ROMEO: | toolkit generate - --json[/cyan]"
 )
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The beginning; - reads standard input.")] = "",
+    prompt: Annotated[
+        str,
+        typer.Argument(help="The beginning, or what to translate; - reads standard input."),
+    ] = "",
     run: RunPath = None,
     model: Annotated[
         str | None,
@@ -85,7 +88,9 @@ def generate(
     strategy: Annotated[
         str | None,
         panel_option(
-            _DRAWING, metavar=_STRATEGIES, help="How tokens are chosen; multinomial by default."
+            _DRAWING,
+            metavar=_STRATEGIES,
+            help="How tokens are chosen; multinomial by default, greedy to translate.",
         ),
     ] = None,
     temperature: Annotated[
@@ -231,9 +236,18 @@ def generate(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams."""
+    """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams.
+
+    A run of --task translates it.
+    """
     from toolkit import console, generation_repl, generation_view
-    from toolkit.generation import Generator, fresh_seed, parse_sampler, read_prompts
+    from toolkit.generation import (
+        Generator,
+        Translator,
+        fresh_seed,
+        parse_sampler,
+        read_prompts,
+    )
 
     refuse_together({"--run": run, "--model": model})
     refuse_together({"--json": json, "--jsonl": jsonl, "--show": show})
@@ -252,14 +266,22 @@ def generate(
         prompt = read_text("-")
     texts = [prompt] if prompts is None else read_prompts(prompts)
     opened = _open(run, model, tokenizer, device)
-    generator = Generator(
-        opened.model,
-        opened.tokenizer,
-        end_ids=opened.end_ids,
-        weights=weights,
-        context_policy=cast(Any, context_policy),
-        engine=cast(Any, engine),
-    )
+    translates = opened.model.takes_source
+    generator: Generator
+    if translates:
+        _refuse_of_texts({"--interactive": interactive, "--draft": draft, "--engine": engine})
+        generator = Translator(
+            opened.model, opened.tokenizer, opened.source_tokenizer, weights=weights
+        )
+    else:
+        generator = Generator(
+            opened.model,
+            opened.tokenizer,
+            end_ids=opened.end_ids,
+            weights=weights,
+            context_policy=cast(Any, context_policy),
+            engine=cast(Any, engine),
+        )
     given: dict[str, Any] = {
         "strategy": strategy,
         "temperature": temperature,
@@ -294,7 +316,10 @@ def generate(
     options |= {"ignore_eos": ignore_eos, "seed": fresh_seed() if seed is None else seed}
     plain = strategy in (None, "multinomial") and sampler is None
     if plain and not options.keys() & set(_SHAPING):
-        options["temperature"] = DEFAULT_TEMPERATURE
+        if translates and strategy is None:
+            options["strategy"] = "greedy"
+        else:
+            options["temperature"] = DEFAULT_TEMPERATURE
     if draft is not None:
         options["draft"] = _open_draft(draft, opened, device)
     if verbose:
@@ -372,6 +397,13 @@ def _weight_format(dtype: str, quantize: str | None) -> Any:
     if dtype != "auto":
         raise UsageError("--dtype and --quantize exclude each other; give one of them.")
     return quantize
+
+
+def _refuse_of_texts(options: dict[str, Any]) -> None:
+    """Refuse what a model that answers texts has not."""
+    for name, value in options.items():
+        if value not in (None, False, "auto"):
+            raise UsageError(f"{name} is for models that continue texts; this run translates.")
 
 
 def _open_draft(draft: str, opened: OpenedModel, device: str) -> Any:

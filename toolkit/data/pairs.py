@@ -74,7 +74,7 @@ class PairDataset:
         return sum(len(target) for _, target in self.held_out)
 
     def num_bytes(self, split: str) -> int:
-        """How many bytes of UTF-8 the targets of the part "val" are, and one for the end of each."""
+        """How many bytes of UTF-8 the targets of the part "val" are, one for each end included."""
         _require_val(split)
         return sum(len(pair.target.encode("utf-8")) + 1 for pair in self.task.held_out)
 
@@ -206,9 +206,7 @@ class PairLoader:
 
 def by_length(pairs: Sequence[EncodedPair]) -> list[int]:
     """The places of the pairs, the shortest source first, and of equals the shortest target."""
-    return sorted(
-        range(len(pairs)), key=lambda place: (len(pairs[place][0]), len(pairs[place][1]))
-    )
+    return sorted(range(len(pairs)), key=lambda place: (len(pairs[place][0]), len(pairs[place][1])))
 
 
 def pad(rows: Sequence[npt.ArrayLike], fill: int) -> Ids:

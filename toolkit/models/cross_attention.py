@@ -71,10 +71,10 @@ class CrossAttention(nn.Module):
 class DecoderBlock(nn.Module):
     """One layer of a decoder: attention to the target so far, attention to the source, the MLP.
 
-        pre                                post
-        x = x + attn(norm1(x))             x = norm1(x + attn(x))
-        x = x + cross(cross_norm(x))       x = cross_norm(x + cross(x))
-        x = x + mlp(norm2(x))              x = norm2(x + mlp(x))
+    pre                                post
+    x = x + attn(norm1(x))             x = norm1(x + attn(x))
+    x = x + cross(cross_norm(x))       x = cross_norm(x + cross(x))
+    x = x + mlp(norm2(x))              x = norm2(x + mlp(x))
     """
 
     def __init__(self, config: LayerConfig) -> None:

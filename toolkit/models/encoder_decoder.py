@@ -225,9 +225,7 @@ class EncoderDecoderModel(LanguageModel):
         head = self.tok_emb if self.head is None else self.head
         return F.linear(self.decoder.normed(x), head.weight)  # (B, T, V)
 
-    def _checked_source(
-        self, source: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _checked_source(self, source: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The source and its mask, both (B, S)."""
         if source is None:
             raise UsageError(
@@ -250,7 +248,7 @@ class EncoderDecoderModel(LanguageModel):
             )
         # As with ids, only where looking is free: a softmax over nothing would be nan.
         if mask.device.type == "cpu" and not mask.any(dim=1).all():
-            raise UsageError("A row of source has no token at all; it should have its end at least.")
+            raise UsageError("A source has no token at all; it should have its end at least.")
         return source, mask
 
     def flops_per_token(self) -> int:

@@ -1,8 +1,8 @@
 """Pairs of texts to learn from: made by a rule, or read from a file.
 
-    task = load_task("reverse")
-    task.pool(0, 2, seed=1)       # two pairs to train on
-    task.held_out                 # pairs that no pool has
+task = load_task("reverse")
+task.pool(0, 2, seed=1)       # two pairs to train on
+task.held_out                 # pairs that no pool has
 """
 
 from __future__ import annotations

@@ -81,9 +81,7 @@ class FileTask(PairTask):
 
     @property
     def summary(self) -> str:
-        return (
-            f"{self.name}, {len(self.training):,} to train on, {len(self.held_out):,} held out"
-        )
+        return f"{self.name}, {len(self.training):,} to train on, {len(self.held_out):,} held out"
 
     def _at(self, place: int, seed: int) -> Pair:
         """The pair at a place of the endless row: one epoch after the other."""
@@ -155,7 +153,5 @@ def _checked(source: str, target: str, where: str) -> Pair:
     return Pair(source, target)
 
 
-def _chosen(
-    pairs: Sequence[Pair], fits: Callable[[Sequence[Pair]], Sequence[bool]]
-) -> list[Pair]:
+def _chosen(pairs: Sequence[Pair], fits: Callable[[Sequence[Pair]], Sequence[bool]]) -> list[Pair]:
     return [pair for pair, fitting in zip(pairs, fits(pairs), strict=True) if fitting]

@@ -2,7 +2,7 @@
 
 Small problems that show whether a model works, and how: which of them it learns, how fast, and what
 its attention looks at (reversing and sorting were among the first tests of sequence models:
-Sutskever et al. 2014, arXiv:1409.3215; Vinyals et al. 2015, arXiv:1511.06391). `dates` has one more.
+Sutskever et al. 2014, arXiv:1409.3215; Vinyals et al. 2015, arXiv:1511.06391). `dates` is another.
 """
 
 from __future__ import annotations
