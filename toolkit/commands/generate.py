@@ -269,7 +269,14 @@ def generate(
     translates = opened.model.takes_source
     generator: Generator
     if translates:
-        _refuse_of_texts({"--interactive": interactive, "--draft": draft, "--engine": engine})
+        _refuse_of_texts(
+            {
+                "--interactive": interactive,
+                "--draft": draft,
+                "--engine": None if engine == "auto" else engine,
+                "--context-policy": None if context_policy == "slide" else context_policy,
+            }
+        )
         generator = Translator(
             opened.model, opened.tokenizer, opened.source_tokenizer, weights=weights
         )
@@ -350,18 +357,23 @@ def _print_texts(
     *,
     with_probabilities: bool,
 ) -> None:
-    """The samples for people; text is shown as it comes where that is possible."""
+    """The samples for people; text is shown as it comes where that is possible.
+
+    A translation is a line of its own, without what it translates.
+    """
     from toolkit import console, generation_view
     from toolkit.generation import sample_seed
 
+    continues = not generator.model.takes_source
     # The samples of a beam search are its several best: they are found together.
     together = with_probabilities or options.get("strategy") == "beam"
     if together or num_samples < 1:  # which the generator refuses
         samples = generator.generate_many(texts, num_samples, **options)
         for number, sample in enumerate(samples):
-            if number:
+            if number and continues:
                 console.print_rule()
-            console.print_prompt(sample.prompt)
+            if continues:
+                console.print_prompt(sample.prompt)
             if with_probabilities:
                 generation_view.print_probabilities(sample)
             else:
@@ -370,9 +382,10 @@ def _print_texts(
     for number, text in enumerate(text for text in texts for _ in range(num_samples)):
         seed = sample_seed(options["seed"], number % num_samples)
         pieces = generator.stream(text, **{**options, "seed": seed})
-        if number:
+        if number and continues:
             console.print_rule()
-        console.print_prompt(text)
+        if continues:
+            console.print_prompt(text)
         console.print_pieces(pieces)
 
 
@@ -402,7 +415,7 @@ def _weight_format(dtype: str, quantize: str | None) -> Any:
 def _refuse_of_texts(options: dict[str, Any]) -> None:
     """Refuse what a model that answers texts has not."""
     for name, value in options.items():
-        if value not in (None, False, "auto"):
+        if value not in (None, False):
             raise UsageError(f"{name} is for models that continue texts; this run translates.")
 
 
