@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
+    from toolkit.generation import Translator as Translator
     from toolkit.generation import score_text as score_text
     from toolkit.inspecting import inspect_text as inspect_text
     from toolkit.inspection import Inspector as Inspector
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from toolkit.run import list_runs as list_runs
     from toolkit.run_plots import plot_runs as plot_runs
     from toolkit.sweeping import sweep as sweep
+    from toolkit.tasks import load_task as load_task
     from toolkit.tokenizers import BPETokenizer as BPETokenizer
     from toolkit.tokenizers import ByteTokenizer as ByteTokenizer
     from toolkit.tokenizers import CharTokenizer as CharTokenizer
@@ -65,7 +67,7 @@ _HOME = {
     "data": ("BatchLoader", "TokenDataset"),
     "errors": ("ToolkitError",),
     "exporting": ("export",),
-    "generation": ("Completion", "Generator", "Sampler", "score_text"),
+    "generation": ("Completion", "Generator", "Sampler", "Translator", "score_text"),
     "inspecting": ("inspect_text",),
     "inspection": ("Inspector", "Tracer"),
     "ladder": ("climb",),
@@ -76,6 +78,7 @@ _HOME = {
     "run": ("Run", "list_runs"),
     "run_plots": ("plot_runs",),
     "sweeping": ("sweep",),
+    "tasks": ("load_task",),
     "tokenizers": (
         "BPETokenizer",
         "ByteTokenizer",

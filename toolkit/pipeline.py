@@ -1,7 +1,8 @@
 """From a corpus to a run folder: what `toolkit train` and `toolkit.train` do, as one session.
 
 The parts below (corpora, tokenizers, data, models, training) know nothing of run folders; this
-module joins them. It prints nothing: `TrainingSession.events()` yields what happens.
+module joins them. What is learned from, a text or pairs of texts, is for `materials` to know. It
+prints nothing: `TrainingSession.events()` yields what happens.
 """
 
 from __future__ import annotations

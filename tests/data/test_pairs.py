@@ -1,4 +1,4 @@
-"""Batches of pairs: what is in them, how they are padded, and that they go on where they stopped."""
+"""Batches of pairs: what is in them, how they are padded, and going on where they stopped."""
 
 from pathlib import Path
 

@@ -194,7 +194,7 @@ def test_what_is_padded_is_not_read() -> None:
 
 def test_a_row_does_not_depend_on_the_others() -> None:
     model = make()
-    ids, targets, source = batch()
+    ids, _, source = batch()
     before = model(ids, None, source).logits
     others = ids.clone(), source.clone()
     others[0][0], others[1][0] = others[0][0].roll(1), others[1][0].flip(0)

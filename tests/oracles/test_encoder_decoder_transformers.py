@@ -11,7 +11,7 @@ from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel
 
 transformers = pytest.importorskip("transformers")
 
-V, C, H, I = 17, 24, 3, 40
+V, C, H, INNER = 17, 24, 3, 40
 
 
 def names_of(model: EncoderDecoderModel, *, pre: bool) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def names_of(model: EncoderDecoderModel, *, pre: bool) -> dict[str, Tensor]:
 def test_it_is_marian_or_pegasus(order: str) -> None:
     pre = order == "pre"
     config = EncoderDecoderConfig(
-        V, block_size=12, n_layer=2, n_encoder_layer=3, n_head=H, n_embd=C, n_inner=I,
+        V, block_size=12, n_layer=2, n_encoder_layer=3, n_head=H, n_embd=C, n_inner=INNER,
         norm_order=order, dropout=0.0,
     )  # type: ignore[arg-type]  # the orders  # fmt: skip
     model = EncoderDecoderModel(config).eval()
@@ -72,7 +72,7 @@ def test_it_is_marian_or_pegasus(order: str) -> None:
     kinds = ("Pegasus", "PegasusForConditionalGeneration") if pre else ("Marian", "MarianMTModel")
     of_theirs = getattr(transformers, f"{kinds[0]}Config")(
         vocab_size=V, d_model=C, encoder_layers=3, decoder_layers=2, encoder_attention_heads=H,
-        decoder_attention_heads=H, encoder_ffn_dim=I, decoder_ffn_dim=I, dropout=0.0,
+        decoder_attention_heads=H, encoder_ffn_dim=INNER, decoder_ffn_dim=INNER, dropout=0.0,
         activation_function="relu", scale_embedding=True, max_position_embeddings=12,
         pad_token_id=V - 1, eos_token_id=V - 3, decoder_start_token_id=V - 2,
     )  # fmt: skip
