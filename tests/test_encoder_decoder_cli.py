@@ -155,6 +155,7 @@ def test_pairs_in_one_bpe_and_in_python(capsys: pytest.CaptureFixture[str]) -> N
         (["--task", "reverse", "--src-tokenizer", "bite"], "Did you mean 'byte'?"),
         (["--src-tokenizer", "byte"], "are for a --task"),
         (["--task", "reverse", "--block-size", "9"], "longer than --block-size 9"),
+        (["--task", "reverse", "--track-internals", "5"], "for models that continue texts"),
         (["--task", "reverse", "--compile"], "--compile is not for the model encoder-decoder"),
         (["--task", "missing.tsv"], "missing.tsv cannot be read"),
         (["--task", "reverse", "--resume"], "--task cannot be given with --resume"),

@@ -14,7 +14,7 @@ import pytest
 
 import toolkit
 from toolkit.cli import main
-from toolkit.console import show_token
+from toolkit.shown import show_token
 from toolkit.token_view import ROWS_SHOWN, CharacterPart, character_parts
 
 LEARN = "the lower newest café\n" * 50

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from toolkit.inspecting import inspect_text as inspect_text
     from toolkit.inspection import Inspector as Inspector
     from toolkit.inspection import Tracer as Tracer
+    from toolkit.internals import draw_evolution as draw_evolution
+    from toolkit.internals import load_snapshots as load_snapshots
     from toolkit.ladder import climb as climb
     from toolkit.learning_rate import find_learning_rate as find_learning_rate
     from toolkit.models import LanguageModel as LanguageModel
@@ -70,6 +72,7 @@ _HOME = {
     "generation": ("Completion", "Generator", "Sampler", "Translator", "score_text"),
     "inspecting": ("inspect_text",),
     "inspection": ("Inspector", "Tracer"),
+    "internals": ("draw_evolution", "load_snapshots"),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),

@@ -9,9 +9,10 @@ import dataclasses
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
@@ -38,6 +39,10 @@ from toolkit.training import (
     StepDone,
     TrainResult,
 )
+
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
+    from toolkit.tokenizers import Tokenizer
 
 _SAMPLE_LINES = 8
 
@@ -83,6 +88,22 @@ class TrainingDisplay(ABC):
     @abstractmethod
     def show(self, event: Event) -> None:
         """Show one event."""
+
+    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+        """The forward pass of the step that comes next."""
+        from toolkit import trace_view
+
+        out = console.out()
+        out.print(f"\nThe next step begins with these {len(walk.ids)} tokens.\n")
+        trace_view.print_walk(walk, tokenizer)
+        out.print()
+
+    def drawn(self, files: Sequence[Path]) -> None:
+        """Figures of a training that was followed; there may be none."""
+        names = [file.name for file in files if file.suffix in (".png", ".gif")]
+        if names:
+            folder = files[0].parent.parent
+            console.out().print(f"Seen from inside     {len(names)} figures in {folder}")
 
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
         """Where the run is, how good it is, what to type next."""
@@ -155,7 +176,13 @@ class QuietDisplay(PlainDisplay):
         with console.progress_bars(quiet=True) as show:
             yield show
 
+    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+        pass
+
     def show(self, event: Event) -> None:
+        pass
+
+    def drawn(self, files: Sequence[Path]) -> None:
         pass
 
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
@@ -174,6 +201,15 @@ class JsonDisplay(TrainingDisplay):
 
     def stage(self, stage: Stage) -> None:
         self._write("Stage", dataclasses.asdict(stage))
+
+    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+        from toolkit import trace_view
+
+        self._write("Walk", trace_view.walk_to_json(walk, tokenizer))
+
+    def drawn(self, files: Sequence[Path]) -> None:
+        if files:
+            self._write("Drawn", {"files": [str(file) for file in files]})
 
     def show(self, event: Event) -> None:
         self._write(type(event).__name__, console.to_jsonable(event))

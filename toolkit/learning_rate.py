@@ -30,7 +30,7 @@ from toolkit.training.range_test import (
     rising_rates,
 )
 
-_NOT_OF_A_TEST = ("out", "speedrun", "max_time", "track")
+_NOT_OF_A_TEST = ("out", "speedrun", "max_time", "track", "track_internals", "track_text")
 
 
 def find_learning_rate(

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,7 @@ from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.data import TokenDataset
 from toolkit.errors import RunError, ToolkitError, UsageError
 from toolkit.fine_tuning import Initial, fine_tuning_config, open_initial
+from toolkit.internals import draw_if_tracked, observer, snapshots_of
 from toolkit.materials import Materials, Stage, TextMaterials
 from toolkit.materials.choosing import model_of_task, require_task
 from toolkit.models import (
@@ -55,8 +56,12 @@ from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
 
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
+
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"
+WALKED_TOKENS = 16  # of a sequence: a page shows a corner of each matrix
 
 
 class TrainingSession:
@@ -215,6 +220,8 @@ class TrainingSession:
             )
         materials.require_length(language_model.block_size)
         require_layers(language_model, config)
+        if config.track_internals:  # too long a text is refused before there is a folder
+            materials.tracked_ids(config, language_model.block_size)
         if speedrun is not None:  # too short a time is refused before there is a folder
             seconds_to_train(speedrun, time.monotonic() - began)
         spec = materials.tokenizer_spec
@@ -319,6 +326,8 @@ class TrainingSession:
             materials = TextMaterials.reopen(run, TokenDataset.open(world.tell("")))
         session = cls._with_trainer(run, materials, _unset_model(run), config, world)
         session.trainer.load_checkpoint()
+        if config.track_internals and world.is_main:
+            snapshots_of(run).drop_later(session.trainer.step)
         session._update(status="running", training=dataclasses.asdict(config))
         stage(Stage("resume", f"{run.folder} at step {session.trainer.step:,}"))
         session._track(trackers, stage)
@@ -338,6 +347,9 @@ class TrainingSession:
         def save_best(best: LanguageModel, *_: Any) -> None:
             save_pretrained(best, run.folder, **special_ids)
 
+        observe = None
+        if config.track_internals:
+            observe = observer(run, materials.tracked_ids(config, model.block_size), config)
         trainer = Trainer(
             model,
             materials.data,
@@ -346,6 +358,7 @@ class TrainingSession:
             sample=lambda current: materials.sample(current, config.seed),
             score=materials.score,
             save_best=save_best,
+            observe=observe,
             world=world,
         )
         return cls(run, materials, trainer, world)
@@ -391,6 +404,21 @@ class TrainingSession:
         best = load_pretrained(self.run.folder, device=self.trainer.device)
         scores = {**event.result.scores, **self.materials.final_scores(best)}
         return Finished(dataclasses.replace(event.result, scores=scores))
+
+    def walk_next_step(self) -> Walk | None:
+        """The forward pass of the step that comes next, told step by step
+        (`toolkit.inspection.walk`), on the first tokens of its first sequence.
+
+        Training goes on as if nobody had looked. None in processes beside the main one, and of a
+        model that takes sources.
+        """
+        from toolkit.inspection import walk
+
+        if self.model.takes_source:
+            return None
+        ids, *_ = self.trainer.loader.peek()  # (B, T)
+        model = self._world.whole(self.model)
+        return None if model is None else walk(model, ids[0, :WALKED_TOKENS].tolist())
 
     def _update(self, **changes: Any) -> None:
         if self._world.is_main:
@@ -441,6 +469,8 @@ def _finish(
         from toolkit.run_plots import write_training_curves
 
         write_training_curves(session.run)
+    if session.run.info.status == "finished":
+        draw_if_tracked(session.run)
     return session.run
 
 

@@ -8,6 +8,8 @@
       run.json                         what was run and what came out
       metrics.jsonl, samples.txt       written while training
       checkpoint/                      all that resuming needs
+      internals/                       with --track-internals: snapshots of the model's inside
+      report/                          figures, and the page of `toolkit inspect`
 
 The tokenizer's fingerprint is in run.json: a model and a tokenizer that do not belong together
 refuse to open.
@@ -43,6 +45,7 @@ TOKENIZER_FOLDER = "tokenizer"
 SOURCE_TOKENIZER_FOLDER = "source_tokenizer"
 DESCRIPTION_FILE = "run.json"
 SAMPLES_FILE = "samples.txt"
+REPORT_FOLDER = "report"
 
 
 @dataclass(frozen=True)

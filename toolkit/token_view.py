@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.console import bytes_to_json, notice, out, show_token
+from toolkit.console import bytes_to_json, notice, out
 from toolkit.errors import UsageError
+from toolkit.shown import show_token
 
 if TYPE_CHECKING:
     from toolkit.tokenizers import Tokenizer

@@ -64,6 +64,8 @@ def test_it_goes_on_where_it_stopped() -> None:
     for _ in range(21):
         loader.next_batch()
     state = loader.state_dict()
+    assert loader.peek()[1].equal(loader.peek()[1])
+    assert loader.state_dict() == state
     later = [loader.next_batch() for _ in range(20)]
     again = PairLoader(dataset(), batch_size=4, seed=3)
     again.load_state_dict(state)

@@ -13,7 +13,6 @@ from toolkit.commands.options import (
     TRAINING,
     Config,
     CorpusSpec,
-    Debug,
     Device,
     Encoding,
     Errors,
@@ -226,6 +225,17 @@ def train(
     checkpoint_every: Annotated[
         int | None, panel_option(TRAINING, help="Steps between checkpoints.")
     ] = None,
+    track_internals: Annotated[
+        int | None,
+        panel_option(
+            TRAINING,
+            metavar="N",
+            help="Look inside every N steps: attention, queries, gradients; drawn at the end.",
+        ),
+    ] = None,
+    track_text: Annotated[
+        str | None, panel_option(TRAINING, help="On this text; default: held-out tokens.")
+    ] = None,
     early_stop: Annotated[
         int | None,
         panel_option(
@@ -263,7 +273,13 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
-    debug: Debug = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            help="Walk through the next step's forward pass first; show an error's traceback.",
+        ),
+    ] = False,
 ) -> None:
     """Train a model on a text, or on pairs of texts, and write a run folder.
 
@@ -272,6 +288,7 @@ def train(
     """
     from toolkit import console, display
     from toolkit.corpora import load_corpus
+    from toolkit.internals import draw_if_tracked
     from toolkit.pipeline import TrainingSession
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
@@ -350,13 +367,20 @@ def train(
                 **parts,
                 **given,
             )
+    if debug:
+        walk = session.walk_next_step()
+        if walk is not None:
+            show.walk(walk, session.tokenizer)
     show.run(session)
     if session.run.info.status == "interrupted":
         raise typer.Exit(130)
-    if not speedrun and is_main():
+    if not is_main():
+        return
+    if not speedrun:
         from toolkit.run_plots import write_training_curves
 
         write_training_curves(session.run)
+    show.drawn(draw_if_tracked(session.run))
 
 
 def _find_learning_rate(
@@ -399,7 +423,7 @@ def _rates_of(lr_range: str | None) -> dict[str, float]:
 
 
 def _refuse_when_finding(context: typer.Context) -> None:
-    for name in ("resume", "init", "speedrun", "max_time", "track"):
+    for name in ("resume", "init", "speedrun", "max_time", "track", "track_internals"):
         if was_given(context, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} cannot be given with --find-lr, which trains for "

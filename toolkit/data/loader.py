@@ -78,6 +78,13 @@ class BatchLoader:
         """How many ids so many batches have, over all rows."""
         return batches * self._tokens_per_batch
 
+    def peek(self) -> tuple[Tensor, Tensor]:
+        """The batch that `next_batch` will give, which stays the next one."""
+        state = self.state_dict()
+        batch = self.next_batch()
+        self.load_state_dict(state)
+        return batch
+
     def _gather(self, windows: npt.NDArray[np.int64]) -> TokenArray:
         if len(self._windows) == 1:
             return self._windows[0][windows]

@@ -181,6 +181,13 @@ class PairLoader:
         self._tokens += sum(len(target) for _, target in pairs)
         return self._dataset.batch(pairs[self._rows], self._device)
 
+    def peek(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch that `next_batch` will give, which stays the next one."""
+        state = self.state_dict()
+        batch = self.next_batch()
+        self.load_state_dict(state)
+        return batch
+
     def num_tokens(self, batches: int) -> int:
         """How many targets the batches so far had, over all rows, without padding."""
         assert batches == self._next, "the loader counts what it has read"

@@ -22,6 +22,9 @@ class Loader(Protocol):
     def next_batch(self) -> Batch:
         """The next one, on the device."""
 
+    def peek(self) -> Batch:
+        """What `next_batch` will give, which stays the next one."""
+
     def num_tokens(self, batches: int) -> int:
         """How many tokens the first so many batches had, which are those that were read."""
 

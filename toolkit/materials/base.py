@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.data import TrainingData
+from toolkit.errors import UsageError
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
+from toolkit.training import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ class Materials(ABC):
     def final_scores(self, model: LanguageModel) -> dict[str, float]:
         """What is measured at the end, with the best weights."""
         return {}
+
+    def tracked_ids(self, config: TrainConfig, block_size: int) -> list[int]:
+        """The tokens whose inside is followed with `track_internals`.
+
+        Raises:
+            UsageError: a text that is too short or too long, or materials that have no such text.
+        """
+        raise UsageError("--track-internals is for models that continue texts: leave it out.")
 
     @abstractmethod
     def first_prompt(self) -> str:

@@ -9,12 +9,14 @@ from toolkit.corpora import Corpus, load_corpus
 from toolkit.data import TokenDataset, require_length
 from toolkit.generation import Generator
 from toolkit.home import toolkit_home
+from toolkit.internals import tracked_ids
 from toolkit.materials.base import Materials, OnProgress, OnStage, Stage
 from toolkit.models import LanguageModel
 from toolkit.recipes import RECIPES
 from toolkit.run import Run
 from toolkit.token_files import make_tokenizer, reopen_tokens
 from toolkit.tokenizers import Tokenizer
+from toolkit.training import TrainConfig
 
 SAMPLE_TOKENS = 100
 
@@ -122,6 +124,9 @@ class TextMaterials(Materials):
         generator = Generator(model, self.tokenizer, engine="torch")
         # Prompted by nothing, with a fixed seed: samples of different steps are comparable.
         return generator.generate("", max_new_tokens=SAMPLE_TOKENS, seed=seed).text
+
+    def tracked_ids(self, config: TrainConfig, block_size: int) -> list[int]:
+        return tracked_ids(config, self.tokenizer, self.data, block_size)
 
     def first_prompt(self) -> str:
         """The held-out text's own first words."""

@@ -2,7 +2,9 @@
 
 The names are the same for every model; one that lacks a part lacks its names. A layer is
 `blocks.0`, `blocks.1`, …, also in the models below gpt on the ladder, whose one average or head is
-layer 0. Letters: B batch, T queries, S keys (as many), C channels, H query heads, G key/value
+layer 0. Where a model has two stacks, the name of the stack comes before that of the layer, and
+attention to the other stack is `cross`: `encoder.blocks.0.attn.q`, `decoder.blocks.0.cross.q`.
+Letters: B batch, T queries, S keys (as many), C channels, H query heads, G key/value
 heads, D head width, I hidden channels of the MLP, V vocabulary.
 """
 
@@ -103,9 +105,10 @@ def tap_names(model: nn.Module | Anatomy) -> tuple[str, ...]:
 def tap_of(name: str) -> Tap:
     """What is known of a point, by its name in a model.
 
-    >>> tap_of("blocks.3.attn.q").shape
-    'B, H, T, D'
+    >>> tap_of("blocks.3.attn.q").shape, tap_of("decoder.blocks.0.cross.weights").shape
+    ('B, H, T, D', 'B, H, T, S')
     """
-    pieces = name.split(".")
-    general = ".".join(["blocks", "*", *pieces[2:]]) if pieces[0] == "blocks" else name
+    stackless = name.removeprefix("encoder.").removeprefix("decoder.").replace(".cross.", ".attn.")
+    pieces = stackless.split(".")
+    general = ".".join(["blocks", "*", *pieces[2:]]) if pieces[0] == "blocks" else stackless
     return next(tap for tap in TAPS if tap.name == general)

@@ -73,6 +73,7 @@ class Trainer:
         sample: Callable[[LanguageModel], str] | None = None,
         score: Callable[[LanguageModel], dict[str, float]] | None = None,
         save_best: Callable[[LanguageModel], None] | None = None,
+        observe: Callable[[LanguageModel, int], None] | None = None,
         world: World | None = None,
     ) -> None:
         """
@@ -82,6 +83,8 @@ class Trainer:
             score: measures something else than the loss, at every evaluation.
             save_best: called when the validation loss is the lowest so far, and at the end of a
                 training without validation.
+            observe: shown the model and its step, before training and every `track_internals`
+                steps; it leaves the model as it is.
             world: the processes that train together; None: as torchrun's variables say.
 
         Raises:
@@ -124,6 +127,7 @@ class Trainer:
         self._sample = sample
         self._score = score
         self._save_best = save_best
+        self._observe = observe
         self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         # Each process drops out other channels; with one process it is the seed itself.
         self._random = OwnRandom(config.seed + self._world.rank, self.device)
@@ -280,6 +284,7 @@ class Trainer:
     def _after_step(self, started: float, signals: StopOnSignal, last: bool) -> Iterator[Event]:
         config, progress = self.config, self.progress
         step = progress.step
+        self._show_inside()
         if step == 0:
             return
         if (last or step % config.eval_every == 0) and progress.evaluated_at != step:
@@ -305,6 +310,16 @@ class Trainer:
         due = config.checkpoint_every > 0 and step % config.checkpoint_every == 0
         if due and not last and self._folder is not None:
             yield self._checkpoint()
+
+    def _show_inside(self) -> None:
+        """Twice after the same step, where training is resumed: with the same result."""
+        every, step = self.config.track_internals, self.progress.step
+        if self._observe is None or not every or step % every:
+            return
+        with self._random.lent(keep=False), self._averaged():
+            model = self._world.whole(self.model)
+            if model is not None:
+                self._observe(model, step)
 
     def _evaluate(self, started: float, signals: StopOnSignal) -> Iterator[Event]:
         """Measure the validation part, unless there is none, or a signal cuts it short."""
