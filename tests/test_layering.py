@@ -25,7 +25,7 @@ LAYERS = [
     ["sweeping"],
     ["vocabularies"],
     ["console"],
-    ["inspecting"],
+    ["inspecting", "inspecting_pairs"],
     [
         "fixtures_view",
         "generation_repl",

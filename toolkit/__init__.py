@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Translator as Translator
     from toolkit.generation import score_text as score_text
     from toolkit.inspecting import inspect_text as inspect_text
+    from toolkit.inspecting_pairs import inspect_translation as inspect_translation
     from toolkit.inspection import Inspector as Inspector
     from toolkit.inspection import Tracer as Tracer
     from toolkit.internals import draw_evolution as draw_evolution
@@ -71,6 +72,7 @@ _HOME = {
     "exporting": ("export",),
     "generation": ("Completion", "Generator", "Sampler", "Translator", "score_text"),
     "inspecting": ("inspect_text",),
+    "inspecting_pairs": ("inspect_translation",),
     "inspection": ("Inspector", "Tracer"),
     "internals": ("draw_evolution", "load_snapshots"),
     "ladder": ("climb",),
