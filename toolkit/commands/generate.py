@@ -54,7 +54,10 @@ _STRATEGIES = "multinomial|greedy|top-k|top-p|min-p|typical|epsilon|eta|beam|con
     "[cyan]echo -n ROMEO: | toolkit generate - --json[/cyan]"
 )
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The beginning; - reads standard input.")] = "",
+    prompt: Annotated[
+        str,
+        typer.Argument(help="The beginning, or what to translate; - reads standard input."),
+    ] = "",
     run: RunPath = None,
     model: ModelSource = None,
     tokenizer: ModelTokenizer = None,
@@ -79,7 +82,9 @@ def generate(
     strategy: Annotated[
         str | None,
         panel_option(
-            _DRAWING, metavar=_STRATEGIES, help="How tokens are chosen; multinomial by default."
+            _DRAWING,
+            metavar=_STRATEGIES,
+            help="How tokens are chosen; multinomial by default, greedy to translate.",
         ),
     ] = None,
     temperature: Annotated[
@@ -218,10 +223,14 @@ def generate(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams."""
+    """Continue a prompt with a trained model, a run or a folder of Hugging Face's; it streams.
+
+    A run of --task translates it.
+    """
     from toolkit import console, generation_repl, generation_view
     from toolkit.generation import (
         Generator,
+        Translator,
         fresh_seed,
         parse_early_stopping,
         parse_sampler,
@@ -243,14 +252,29 @@ def generate(
         prompt = read_text("-")
     texts = [prompt] if prompts is None else read_prompts(prompts)
     opened = open_chosen(run, model, tokenizer, device)
-    generator = Generator(
-        opened.model,
-        opened.tokenizer,
-        end_ids=opened.end_ids,
-        weights=weights,
-        context_policy=cast(Any, context_policy),
-        engine=cast(Any, engine),
-    )
+    translates = opened.model.takes_source
+    generator: Generator
+    if translates:
+        _refuse_of_texts(
+            {
+                "--interactive": interactive,
+                "--draft": draft,
+                "--engine": None if engine == "auto" else engine,
+                "--context-policy": None if context_policy == "slide" else context_policy,
+            }
+        )
+        generator = Translator(
+            opened.model, opened.tokenizer, opened.source_tokenizer, weights=weights
+        )
+    else:
+        generator = Generator(
+            opened.model,
+            opened.tokenizer,
+            end_ids=opened.end_ids,
+            weights=weights,
+            context_policy=cast(Any, context_policy),
+            engine=cast(Any, engine),
+        )
     given: dict[str, Any] = {
         "strategy": strategy,
         "temperature": temperature,
@@ -284,7 +308,11 @@ def generate(
     options = {name: value for name, value in given.items() if value is not None}
     options |= {"max_new_tokens": max_new_tokens, "stop": tuple(stop or ())}
     options |= {"ignore_eos": ignore_eos, "seed": fresh_seed() if seed is None else seed}
-    options = dict(with_default_temperature(cast(Any, options)))
+    with_default = dict(with_default_temperature(cast(Any, options)))
+    if translates and strategy is None and with_default != options:
+        options["strategy"] = "greedy"  # nothing says how to draw
+    else:
+        options = with_default
     if draft is not None:
         options["draft"] = _open_draft(draft, opened, device)
     if verbose:
@@ -315,19 +343,24 @@ def _print_texts(
     *,
     with_probabilities: bool,
 ) -> None:
-    """The samples for people; text is shown as it comes where that is possible."""
+    """The samples for people; text is shown as it comes where that is possible.
+
+    A translation is a line of its own, without what it translates.
+    """
     from toolkit import console, generation_view
     from toolkit.generation import sample_seed
 
+    continues = not generator.model.takes_source
     # The samples of a beam search are its several best: they are found together. Several prompts
     # are quicker together.
     together = with_probabilities or len(texts) > 1 or options.get("strategy") == "beam"
     if together or num_samples < 1:  # which the generator refuses
         samples = generator.generate_many(texts, num_samples, **options)
         for number, sample in enumerate(samples):
-            if number:
+            if number and continues:
                 console.print_rule()
-            console.print_prompt(sample.prompt)
+            if continues:
+                console.print_prompt(sample.prompt)
             if with_probabilities:
                 generation_view.print_probabilities(sample)
             else:
@@ -336,10 +369,18 @@ def _print_texts(
     for number, text in enumerate(text for text in texts for _ in range(num_samples)):
         seed = sample_seed(options["seed"], number % num_samples)
         pieces = generator.stream(text, **{**options, "seed": seed})
-        if number:
+        if number and continues:
             console.print_rule()
-        console.print_prompt(text)
+        if continues:
+            console.print_prompt(text)
         console.print_pieces(pieces)
+
+
+def _refuse_of_texts(options: dict[str, Any]) -> None:
+    """Refuse what a model that answers texts has not."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise UsageError(f"{name} is for models that continue texts; this run translates.")
 
 
 def _open_draft(draft: str, opened: OpenedModel, device: str) -> Any:

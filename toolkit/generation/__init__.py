@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from toolkit.generation.strategies import Strategy as Strategy
     from toolkit.generation.strategies import available_strategies as available_strategies
     from toolkit.generation.streaming import StopScanner as StopScanner
+    from toolkit.generation.translation import Translator as Translator
 
 _HOME = {
     "batching": (
@@ -140,6 +141,7 @@ _HOME = {
         "available_strategies",
     ),
     "streaming": ("StopScanner",),
+    "translation": ("Translator",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -117,8 +117,14 @@ class Batch:
                 block_size takes less memory. None: any number.
 
         Raises:
-            UsageError: a value that cannot be, or a generator without a tokenizer.
+            UsageError: a value that cannot be, a generator without a tokenizer, or a model that
+                answers texts rather than continue them.
         """
+        if generator.model.takes_source:
+            raise UsageError(
+                f"A batch continues texts, and a model of kind {generator.model.name} answers "
+                "them: use Translator.translate for many."
+            )
         require_count("max_rows", max_rows)
         if max_tokens is not None:
             require_count("max_tokens", max_tokens)

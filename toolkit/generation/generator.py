@@ -21,6 +21,7 @@ from toolkit.generation.batching import Batch, Text
 from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import (
     Continuations,
+    Decoder,
     Engine,
     check_engine,
     compiles,
@@ -205,7 +206,8 @@ class Generator:
         encoded = [(prompt, self.prompt_ids(prompt)) for prompt in prompts]
         for _, ids in encoded:
             self._check_context(ids, plan.max_new_tokens)
-        if plan.search is None and len(encoded) * num_samples > 1:
+        together = plan.search is None and not self.model.takes_source
+        if together and len(encoded) * num_samples > 1:
             return self._complete_together(encoded, num_samples, plan)
         return (
             sample
@@ -272,7 +274,7 @@ class Generator:
             Sample(
                 self.tokenizer,
                 prompt,
-                prompt_ids,
+                self._new_context(prompt_ids),
                 max_new_tokens=plan.max_new_tokens,
                 max_time=plan.max_time,
                 stop=plan.stop,
@@ -348,16 +350,13 @@ class Generator:
         contexts: list[Context],
         end_ids: frozenset[int],
     ) -> Rows:
-        prompt_ids = contexts[0].prompt_ids if contexts else ()
-        decoder = make_decoder(
-            self.model,
-            cache=self.cache,
-            engine=self.engine,
-            num_tokens=len(prompt_ids) + plan.max_new_tokens,
-        )
+        vocab_size = self._num_drawn(plan)
+        first = contexts[0] if contexts else self._new_context(())
+        prompt_ids = first.prompt_ids
+        decoder = self._new_decoder(first, plan)
         if plan.search is None:
             return Continuations(
-                self.model, prompt_ids, plan.sampler, generators, self.vocab_size, contexts, decoder
+                self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts, decoder
             )
         return plan.search.start(
             Request(
@@ -368,11 +367,24 @@ class Generator:
                 sampler=plan.sampler,
                 generators=generators,
                 contexts=contexts,
-                vocab_size=self.vocab_size,
+                vocab_size=vocab_size,
                 max_new_tokens=plan.max_new_tokens,
                 end_ids=end_ids,
             )
         )
+
+    def _new_context(self, prompt_ids: Sequence[int]) -> Context:
+        """What a sample starts from."""
+        return Context(tuple(prompt_ids))
+
+    def _new_decoder(self, context: Context, plan: Plan) -> Decoder:
+        """A decoder that nothing was given to yet, for rows that start from this context."""
+        num_tokens = len(context.prompt_ids) + plan.max_new_tokens
+        return make_decoder(self.model, cache=self.cache, engine=self.engine, num_tokens=num_tokens)
+
+    def _num_drawn(self, plan: Plan) -> int:
+        """Only ids below it are drawn."""
+        return self.vocab_size
 
     def _check_context(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
         # The last token is drawn, and the model never sees it.

@@ -11,7 +11,7 @@ from toolkit.models.config import flag
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OPTIMIZERS = ("adamw", "muon")
-SCHEDULES = ("cosine", "linear", "wsd")
+SCHEDULES = ("cosine", "linear", "wsd", "inverse-sqrt")
 PARALLEL = ("auto", "ddp", "fsdp")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -36,8 +36,9 @@ class TrainConfig:
         learning_rate: the highest, reached after the warm-up; with "muon", of the matrices.
         adam_learning_rate: with "muon", of all else; None: a fifth of `learning_rate`.
         momentum: Muon's.
-        schedule: how the learning rate falls after the warm-up: "cosine", "linear", or "wsd"
-            (it stays for the first 80% and then falls linearly).
+        schedule: how the learning rate falls after the warm-up: "cosine", "linear", "wsd" (it
+            stays for the first 80% and then falls linearly) or "inverse-sqrt" (as one over the
+            root of the step).
         min_lr_ratio: the lowest at the end, as a share of the highest.
         warmup_steps: steps of linear warm-up.
         weight_decay: of matrices; norms, biases and embeddings have none.
