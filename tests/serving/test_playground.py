@@ -22,6 +22,7 @@ from transformers import (
 
 from toolkit.errors import UsageError
 from toolkit.generation import Generator, LogitBias, Sampler
+from toolkit.run import RunInfo, create_run, new_run_folder, saved_tokenizers
 from toolkit.serving.next_token import NextTokens
 from toolkit.serving.playground import MEDIA_TYPES, PAGE_FOLDER, page_files
 from toolkit.serving.tokenizer_menu import TokenizerMenu
@@ -250,6 +251,20 @@ def test_saved_tokenizers_are_opened_by_their_place_in_the_list(tmp_path: Path) 
     assert [each.id for each in menu.split("saved-1", "lowest").tokens] == [257, 101, 115, 116]
     with pytest.raises(UsageError, match="No tokenizer on this page"):
         menu.split(str(tmp_path / "mine"), "lowest")
+
+
+def test_the_newest_runs_lend_their_tokenizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = {"name": "byte", "vocab_size": 256}
+    info = RunInfo("finished", corpus={}, tokenizer=made, model={}, training={}, device="cpu")
+    for name in ("a", "b", "c"):
+        create_run(new_run_folder(name), info, ByteTokenizer(), block_size=8)
+    found = saved_tokenizers(limit=2)
+    assert list(found) == ["c-1: byte, 256 tokens", "b-1: byte, 256 tokens"]
+    menu = TokenizerMenu(CharTokenizer("ab"), "model", found)
+    assert [each.id for each in menu.split("saved-2", "hi").tokens] == [104, 105]
 
 
 def test_a_tokenizer_that_is_gone_is_said_without_its_path(
