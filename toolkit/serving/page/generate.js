@@ -182,6 +182,7 @@ export class GenerateTab {
   #start(controller) {
     this.#running = controller;
     this.#error.hidden = true;
+    this.#progress.textContent = "";
     hideTooltip();
     this.#panel.pause();
     byId("to-end").hidden = true;
