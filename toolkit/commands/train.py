@@ -309,8 +309,10 @@ def train(
         for spec in (tokenizer, src_tokenizer, tgt_tokenizer):
             if spec is not None:
                 class_of_spec(spec)
-    if task is not None and was_given(context, "corpus"):
-        raise UsageError("--corpus and --task exclude each other; give one of them.")
+    for name in ("corpus", "encoding", "errors", "text_field"):
+        if task is not None and was_given(context, name):
+            option_name = "--" + name.replace("_", "-")
+            raise UsageError(f"{option_name} and --task exclude each other; give one of them.")
     own_tokenizer = was_given(context, "tokenizer") or (init is None and task is None)
     own_model = was_given(context, "model") or (init is None and task is None)
     parts: dict[str, Any] = {
