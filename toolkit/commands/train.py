@@ -258,6 +258,14 @@ def train(
     compile: Annotated[
         bool | None, panel_option(TRAINING, help="torch.compile. Default: where it pays.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        panel_option(
+            TRAINING,
+            metavar="toolkit|huggingface",
+            help="What trains: toolkit, or the same model by transformers' classes and Trainer.",
+        ),
+    ] = None,
     parallel: Annotated[
         str | None,
         panel_option(
