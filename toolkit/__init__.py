@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toolkit import errors as errors
     from toolkit import models as models
     from toolkit import tokenizers as tokenizers
+    from toolkit.comparing.training import compare_backends as compare_backends
     from toolkit.corpora import Corpus as Corpus
     from toolkit.corpora import list_corpora as list_corpora
     from toolkit.corpora import load_corpus as load_corpus
@@ -73,6 +74,7 @@ _HOME = {
     "inspecting": ("inspect_text",),
     "inspection": ("Inspector", "Tracer"),
     "internals": ("draw_evolution", "load_snapshots"),
+    "comparing.training": ("compare_backends",),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),

@@ -180,7 +180,8 @@ class TrainingSession:
             config = train_config(model, preset, size, train_options)
             # With any number of tokens: a wrong name or shape is refused before work begins.
             shape = make_config(model, 1, preset=preset, size=size, **of_model)
-        require_backend(initial.model.config if initial else shape, config)
+        wanted = initial.model.config if initial else shape
+        require_backend(wanted, config, device, alone=world.size == 1)
         assert model is not None
         world.rows(config.batch_size)  # refuses a batch that cannot be divided
         if not world.is_main:

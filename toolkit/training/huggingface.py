@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from toolkit.errors import UsageError
 from toolkit.models.hf_twin import HuggingFaceTwin
-from toolkit.training.config import TrainConfig
+from toolkit.training.backends import refuse_options
 from toolkit.training.events import CheckpointSaved, Event
 from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.trainer import Trainer
@@ -67,7 +65,7 @@ class HuggingFaceTrainer(Trainer):
         self.twin.write()
 
     def _prepare(self) -> tuple[nn.Module, Optimizer]:
-        _refuse_options(self.config, self.device, self.dtype, alone=self._world.size == 1)
+        refuse_options(self.config, self.device, alone=self._world.size == 1)
         # Of several processes, all go on with the first one's weights: accelerate sees to that.
         self.twin = HuggingFaceTwin(self.model)
         if self.config.gradient_checkpointing:
@@ -125,22 +123,6 @@ class HuggingFaceTrainer(Trainer):
 
     def _compiles(self) -> bool:
         return False
-
-
-def _refuse_options(
-    config: TrainConfig, device: torch.device, dtype: torch.dtype, *, alone: bool
-) -> None:
-    """Raise UsageError for options that this backend does not have."""
-    wrong = {
-        "--compile": bool(config.compile),
-        "--label-smoothing": config.label_smoothing > 0,
-        "--parallel fsdp": config.parallel == "fsdp",
-        "--dtype float16 on a CPU": dtype == torch.float16 and device.type == "cpu",
-        f"--device {device}": alone and bool(device.index),  # it takes the first one
-    }
-    for option, given in wrong.items():
-        if given:
-            raise UsageError(f"{option} is not for --backend huggingface: leave one of them out.")
 
 
 def _checkpoint_gradients(model: nn.Module) -> None:
