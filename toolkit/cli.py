@@ -14,6 +14,7 @@ import typer
 
 import toolkit
 from toolkit.commands import (
+    compare,
     corpora,
     export,
     fixtures,
@@ -60,6 +61,7 @@ def _root(
 # In the order in which --help lists them.
 for module in (
     train,
+    compare,
     sweep,
     ladder,
     generate,

@@ -24,6 +24,7 @@ from toolkit.commands.options import (
     TokenizerSpec,
     Unknown,
     Verbose,
+    given_fields,
     panel_option,
     was_given,
 )
@@ -258,6 +259,14 @@ def train(
     compile: Annotated[
         bool | None, panel_option(TRAINING, help="torch.compile. Default: where it pays.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        panel_option(
+            TRAINING,
+            metavar="toolkit|huggingface",
+            help="What trains: toolkit, or the same model by transformers' classes and Trainer.",
+        ),
+    ] = None,
     parallel: Annotated[
         str | None,
         panel_option(
@@ -304,7 +313,7 @@ def train(
             on_progress=lambda done, total: on_progress("reading", done, total),
         )
 
-    given = _given_fields(context)
+    given = given_fields(context)
     if not resume:
         # What is wrong with names is said before a corpus is fetched.
         for spec in (tokenizer, src_tokenizer, tgt_tokenizer):
@@ -428,23 +437,12 @@ def _rates_of(lr_range: str | None) -> dict[str, float]:
 
 
 def _refuse_when_finding(context: typer.Context) -> None:
-    for name in ("resume", "init", "speedrun", "max_time", "track", "track_internals"):
+    for name in ("resume", "init", "speedrun", "max_time", "track", "track_internals", "backend"):
         if was_given(context, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} cannot be given with --find-lr, which trains for "
                 "--max-steps from scratch and keeps no run. Leave one of them out."
             )
-
-
-def _given_fields(context: typer.Context) -> dict[str, Any]:
-    """What was given of the model's and the training's fields: all under these two headings."""
-    fields = [
-        parameter.name
-        for parameter in context.command.params
-        if getattr(parameter, "rich_help_panel", None) in (MODEL, TRAINING)
-    ]
-    values = {str(name): context.params[str(name)] for name in fields}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:
