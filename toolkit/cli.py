@@ -20,6 +20,7 @@ from toolkit.commands import (
     generate,
     inspect,
     ladder,
+    learn,
     perplexity,
     plot,
     runs,
@@ -74,6 +75,7 @@ for module in (
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 app.add_typer(fixtures.commands, name="fixtures")
+app.add_typer(learn.commands, name="learn")
 
 
 def main(arguments: list[str] | None = None) -> None:
