@@ -39,6 +39,7 @@ def test_a_line_for_each_model_then_the_samples(capsys: pytest.CaptureFixture[st
     assert "Left out: average-matmul, average-softmax, single-head, gpt." in lines
     assert "Each model: 3 steps of 2 × 8 tokens, on text.txt, seed 0." in lines
     assert "Page    runs/ladder-1/ladder.html" in lines
+    assert lines[-1].startswith('Inside  toolkit inspect "some text" --run runs/ladder-1/')
     assert Path("runs/ladder-1/ladder.png").exists()
 
 

@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from toolkit.generation import Completion as Completion
     from toolkit.generation import Generator as Generator
     from toolkit.generation import Sampler as Sampler
+    from toolkit.generation import Translator as Translator
     from toolkit.generation import score_text as score_text
     from toolkit.inspecting import inspect_text as inspect_text
+    from toolkit.inspecting_pairs import inspect_translation as inspect_translation
     from toolkit.inspection import Inspector as Inspector
     from toolkit.inspection import Tracer as Tracer
+    from toolkit.internals import draw_evolution as draw_evolution
+    from toolkit.internals import load_snapshots as load_snapshots
     from toolkit.ladder import climb as climb
     from toolkit.learning_rate import find_learning_rate as find_learning_rate
     from toolkit.models import LanguageModel as LanguageModel
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from toolkit.run import list_runs as list_runs
     from toolkit.run_plots import plot_runs as plot_runs
     from toolkit.sweeping import sweep as sweep
+    from toolkit.tasks import load_task as load_task
     from toolkit.tokenizers import BPETokenizer as BPETokenizer
     from toolkit.tokenizers import ByteTokenizer as ByteTokenizer
     from toolkit.tokenizers import CharTokenizer as CharTokenizer
@@ -67,9 +72,11 @@ _HOME = {
     "data": ("BatchLoader", "TokenDataset"),
     "errors": ("ToolkitError",),
     "exporting": ("export",),
-    "generation": ("Completion", "Generator", "Sampler", "score_text"),
+    "generation": ("Completion", "Generator", "Sampler", "Translator", "score_text"),
     "inspecting": ("inspect_text",),
+    "inspecting_pairs": ("inspect_translation",),
     "inspection": ("Inspector", "Tracer"),
+    "internals": ("draw_evolution", "load_snapshots"),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),
@@ -78,6 +85,7 @@ _HOME = {
     "run": ("Run", "list_runs"),
     "run_plots": ("plot_runs",),
     "sweeping": ("sweep",),
+    "tasks": ("load_task",),
     "tokenizers": (
         "BPETokenizer",
         "ByteTokenizer",

@@ -9,9 +9,10 @@ import dataclasses
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
@@ -21,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit import console
-from toolkit.pipeline import Stage, TrainingSession
+from toolkit.materials import Stage
+from toolkit.pipeline import TrainingSession
 from toolkit.smoothing import exponential_mean
 from toolkit.terminal_plot import format_number, line_chart
 from toolkit.training import (
@@ -37,6 +39,10 @@ from toolkit.training import (
     StepDone,
     TrainResult,
 )
+
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
+    from toolkit.tokenizers import Tokenizer
 
 _SAMPLE_LINES = 8
 
@@ -83,6 +89,23 @@ class TrainingDisplay(ABC):
     def show(self, event: Event) -> None:
         """Show one event."""
 
+    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+        """The forward pass of the step that comes next."""
+        from toolkit import trace_view
+
+        out = console.out()
+        out.print(f"\nThe next step begins with these {len(walk.ids)} tokens.\n")
+        trace_view.print_walk(walk, tokenizer)
+        out.print()
+
+    def drawn(self, files: Sequence[Path]) -> None:
+        """Figures of a training that was followed; there may be none."""
+        names = [file.name for file in files if file.suffix in (".png", ".gif")]
+        if names:
+            folder = files[0].parent.parent
+            figures = "1 figure" if len(names) == 1 else f"{len(names)} figures"
+            console.out().print(f"Seen from inside     {figures} in {folder}")
+
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
         """Where the run is, how good it is, what to type next."""
         folder = session.run.folder
@@ -95,6 +118,8 @@ class TrainingDisplay(ABC):
             tail = f" ({bits:.3f} bits per byte)" if bits is not None else ""
             when = f" at step {result.best_step:,}" if result.best_step != result.steps else ""
             out.print(f"Best validation loss {result.best_val_loss:.4f}{tail}{when}")
+        if result.scores:
+            out.print(f"Held-out pairs       {_scores(result.scores)}")
         if result.overfitting:
             out.print(
                 "Overfitting          it only got worse from there; the best weights are kept"
@@ -103,7 +128,7 @@ class TrainingDisplay(ABC):
         if result.interrupted:
             out.print(f"Continue with        [cyan]toolkit train --resume --out {folder}[/cyan]")
         if (folder / "model.safetensors").exists():
-            command = f'toolkit generate --run {folder} "{_first_word(session)}"'
+            command = f'toolkit generate --run {folder} "{session.materials.first_prompt()}"'
             out.print(f"Generate with        [cyan]{command}[/cyan]")
 
 
@@ -131,9 +156,10 @@ class PlainDisplay(TrainingDisplay):
             left = f"  {console.format_duration(eta)} left" if eta else ""
             train = f"train {event.train_loss:.4f}  " if event.train_loss is not None else ""
             best = "  best" if event.best else ""
+            measure = _scores(event.scores) or f"{event.bits_per_byte:.3f} bits/byte"
             return (
                 f"step {event.step:>6,}  {train}val {event.val_loss:.4f}  "
-                f"{event.bits_per_byte:.3f} bits/byte{speed}{left}{best}"
+                f"{measure}{speed}{left}{best}"
             )
         if isinstance(event, Sampled):
             return "\n".join(f"    | {line}" for line in _sample_lines(event.text))
@@ -151,7 +177,13 @@ class QuietDisplay(PlainDisplay):
         with console.progress_bars(quiet=True) as show:
             yield show
 
+    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+        pass
+
     def show(self, event: Event) -> None:
+        pass
+
+    def drawn(self, files: Sequence[Path]) -> None:
         pass
 
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
@@ -170,6 +202,15 @@ class JsonDisplay(TrainingDisplay):
 
     def stage(self, stage: Stage) -> None:
         self._write("Stage", dataclasses.asdict(stage))
+
+    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+        from toolkit import trace_view
+
+        self._write("Walk", trace_view.walk_to_json(walk, tokenizer))
+
+    def drawn(self, files: Sequence[Path]) -> None:
+        if files:
+            self._write("Drawn", {"files": [str(file) for file in files]})
 
     def show(self, event: Event) -> None:
         self._write(type(event).__name__, console.to_jsonable(event))
@@ -256,7 +297,8 @@ class LiveDisplay(TrainingDisplay):
         if self._evaluated is not None:
             cells.append(f"val loss [bold]{self._evaluated.val_loss:.4f}[/bold]")
             cells.append(f"best {self._best:.4f}")
-            cells.append(f"{self._evaluated.bits_per_byte:.3f} bits/byte")
+            bits = f"{self._evaluated.bits_per_byte:.3f} bits/byte"
+            cells.append(_scores(self._evaluated.scores) or bits)
         cells.append(f"{format_number(step.tokens_per_second)} tokens/s")
         cells.append(f"lr {step.lr:.2g}")
         row.add_row(*cells)
@@ -316,10 +358,11 @@ def _share_done(step: StepDone) -> float:
     return max(by_steps, step.elapsed / total if total else 0.0)
 
 
-def _first_word(session: TrainingSession) -> str:
-    """A prompt for the command that the summary shows: the held-out text's own first words."""
-    ids = session.trainer.dataset.read("val", 0, 200).tolist()
-    lines = session.tokenizer.decode(ids).splitlines()
-    speakers = [line for line in lines[1:] if line.endswith(":") and len(line) < 30]
-    words = " ".join(lines).split()
-    return speakers[0] if speakers else (words[1] if len(words) > 1 else "")
+def _scores(scores: Mapping[str, float]) -> str:
+    """What was measured beside the loss: shares in percent, BLEU and chrF as they are."""
+    shown = []
+    for name, value in scores.items():
+        points = name in ("bleu", "chrf")
+        label = {"bleu": "BLEU", "chrf": "chrF"}.get(name, name.replace("_", " "))
+        shown.append(f"{label} {value:.1f}" if points else f"{label} {value:.1%}")
+    return ", ".join(shown)

@@ -18,7 +18,7 @@ from toolkit.models.adapting import ADAPTABLE
 from toolkit.models.config import PRESETS, SIZES, flag
 from toolkit.models.hf_configs import hf_layout
 from toolkit.models.pretrained import weights_sha256
-from toolkit.opening import OpenedModel, open_model
+from toolkit.opening import OpenedModel, check_vocabulary, open_model
 from toolkit.recipes import RECIPES, train_config
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import TrainConfig
@@ -51,6 +51,10 @@ class Initial:
     def tokenizer(self) -> Tokenizer:
         """The model's own; raises UsageError where it has none."""
         return self.opened.tokenizer
+
+    def check(self, tokenizer: Tokenizer) -> None:
+        """Raise UsageError for a tokenizer with more tokens than the model knows."""
+        check_vocabulary(tokenizer, self.model, self.opened.name)
 
 
 def open_initial(

@@ -13,7 +13,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.console import bytes_to_json, out, show_token
+from toolkit.console import bytes_to_json, out
+from toolkit.shown import show_token
 
 if TYPE_CHECKING:
     from toolkit.generation import Completion

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.console import show_token
 from toolkit.errors import RunError, UsageError
+from toolkit.internals import load_snapshots
 from toolkit.opening import OpenedModel, open_run
+from toolkit.run import REPORT_FOLDER
+from toolkit.shown import shown_token
 from toolkit.tokenizers import Tokenizer
+from toolkit.training import TrainConfig
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from toolkit.inspection import Analysis
+    from toolkit.inspection.pictures import Training
 
-REPORT_FOLDER = "report"
 CLASSES = ("lower case", "upper case", "digit", "space", "punctuation", "other")
 
 
@@ -79,18 +80,12 @@ def inspect_text(
         name=Path(opened.name).name,
         step=step,
         probes=probes,
+        learning_rate=_learning_rate(opened),
         token_classes=[token_class(tokenizer, token) for token in inspector.ids],
     )
-    curves = _training_curves(opened)
-    files = write_analysis(analysis, inspector, folder, every_head=every_head, curves=curves)
+    training = _training(opened)
+    files = write_analysis(analysis, inspector, folder, every_head=every_head, training=training)
     return Inspected(analysis, folder, tuple(files))
-
-
-def shown_token(tokenizer: Tokenizer, token: int) -> str:
-    """A token so that it can be seen; a model may know more of them than its tokenizer."""
-    if token >= tokenizer.vocab_size:
-        return f"<{token}>"
-    return show_token(tokenizer.token_bytes(token))[0]
 
 
 def token_class(tokenizer: Tokenizer, token: int) -> int:
@@ -112,14 +107,24 @@ def token_class(tokenizer: Tokenizer, token: int) -> int:
     return CLASSES.index("other")
 
 
-def _training_curves(opened: OpenedModel) -> Figure | None:
-    """The run's curves; None where nothing was measured, or there is no run."""
-    if opened.run is None:
-        return None
+def _learning_rate(opened: OpenedModel) -> float:
+    """The highest of the run's training; of another model a usual one."""
+    options = {} if opened.run is None else opened.run.info.training
+    return float(options.get("learning_rate", TrainConfig.learning_rate))
+
+
+def _training(opened: OpenedModel) -> Training:
+    """The run's curves and snapshots, as far as it has any."""
+    from toolkit.inspection.pictures import Training
     from toolkit.reporting.run_curves import curves_figure
     from toolkit.run_plots import read_curves
 
+    if opened.run is None:
+        return Training()
     try:
-        return curves_figure([read_curves(opened.run)])
-    except RunError:
-        return None
+        curves = curves_figure([read_curves(opened.run)])
+    except RunError:  # nothing was measured
+        curves = None
+    snapshots = load_snapshots(opened.run)
+    ids = snapshots[-1].ids if snapshots else ()
+    return Training(curves, snapshots, tuple(shown_token(opened.tokenizer, i) for i in ids))

@@ -117,3 +117,6 @@ def print_result(ladder: Ladder, files: Sequence[Path], *, quiet: bool) -> None:
     for path in files:
         if path.suffix in (".png", ".html"):
             out.print(f"{'Figure' if path.suffix == '.png' else 'Page':6}  {path}")
+    if ladder.rungs:
+        last = ladder.rungs[-1].folder
+        out.print(f'Inside  [cyan]toolkit inspect "some text" --run {escape(str(last))}[/cyan]')

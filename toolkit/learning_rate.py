@@ -17,7 +17,7 @@ from typing import Any
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.errors import MissingExtraError, UsageError
 from toolkit.files import write_bytes, write_json
-from toolkit.pipeline import DEFAULT_TOKENIZER, TrainingSession
+from toolkit.pipeline import TrainingSession
 from toolkit.reporting.figures import render
 from toolkit.reporting.range_figure import range_figure
 from toolkit.tokenizers import Tokenizer
@@ -30,12 +30,12 @@ from toolkit.training.range_test import (
     rising_rates,
 )
 
-_NOT_OF_A_TEST = ("out", "speedrun", "max_time", "track")
+_NOT_OF_A_TEST = ("out", "speedrun", "max_time", "track", "track_internals", "track_text")
 
 
 def find_learning_rate(
     corpus: str | Corpus = DEFAULT_CORPUS,
-    tokenizer: str | Tokenizer = DEFAULT_TOKENIZER,
+    tokenizer: str | Tokenizer | None = None,
     *,
     low: float = LOWEST,
     high: float = HIGHEST,
@@ -48,6 +48,7 @@ def find_learning_rate(
     No run is left behind, and the newest run stays the newest.
 
     Args:
+        tokenizer: None: the one that a training would have.
         low, high: the range of learning rates.
         max_steps: how many there are in it.
         on_step: told the step, its learning rate and its loss.

@@ -31,6 +31,7 @@ class OpenedModel:
         own_tokenizer: the one that was given or found; None if there is none.
         special_ids: which ids begin and end texts, as config.json names them.
         run: the run that it is of, if it is.
+        source_tokenizer: of what a model of pairs reads; None of any other.
     """
 
     name: str
@@ -39,6 +40,7 @@ class OpenedModel:
     own_tokenizer: Tokenizer | None
     special_ids: SpecialIds
     run: Run | None = None
+    source_tokenizer: Tokenizer | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -109,7 +111,13 @@ def open_run(
     model = run.model  # which checks its tokenizer
     found = run.tokenizer if tokenizer is None else _as_tokenizer(tokenizer)
     return OpenedModel(
-        run.name, run.folder, model, found, special_ids_of(run.info, run.tokenizer), run
+        run.name,
+        run.folder,
+        model,
+        found,
+        special_ids_of(run.info, run.tokenizer),
+        run,
+        run.source_tokenizer if run.takes_pairs else None,
     )
 
 

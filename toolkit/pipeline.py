@@ -1,7 +1,8 @@
 """From a corpus to a run folder: what `toolkit train` and `toolkit.train` do, as one session.
 
 The parts below (corpora, tokenizers, data, models, training) know nothing of run folders; this
-module joins them. It prints nothing: `TrainingSession.events()` yields what happens.
+module joins them. What is learned from, a text or pairs of texts, is for `materials` to know. It
+prints nothing: `TrainingSession.events()` yields what happens.
 """
 
 from __future__ import annotations
@@ -10,40 +11,44 @@ import dataclasses
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import toolkit
-from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
-from toolkit.data import TokenDataset, require_length
+from toolkit.corpora import DEFAULT_CORPUS, Corpus
+from toolkit.data import TokenDataset
 from toolkit.errors import RunError, ToolkitError, UsageError
 from toolkit.fine_tuning import Initial, fine_tuning_config, open_initial
-from toolkit.generation import Generator
-from toolkit.home import toolkit_home
+from toolkit.internals import draw_if_tracked, observer, snapshots_of
+from toolkit.materials import Materials, Stage, TextMaterials
+from toolkit.materials.choosing import model_of_task, require_task
 from toolkit.models import (
+    EncoderDecoderConfig,
     LanguageModel,
     build_model,
     create_model,
+    load_pretrained,
     make_config,
     save_pretrained,
 )
 from toolkit.models.config import DEFAULT_PRESET, flag
+from toolkit.models.encoder_decoder_config import NUM_SPECIAL
 from toolkit.models.registry import find_model
-from toolkit.opening import check_vocabulary
-from toolkit.recipes import RECIPES, default_size, model_options, train_config, with_speedrun
+from toolkit.pair_recipes import pair_model_options, pair_train_config
+from toolkit.recipes import default_size, model_options, train_config, with_speedrun
 from toolkit.run import (
     SAMPLES_FILE,
     Run,
     RunInfo,
     create_run,
+    describe_tokenizer,
     new_run_folder,
     special_ids_of,
 )
 from toolkit.speedrun import seconds_to_train
-from toolkit.token_files import make_tokenizer, reopen_tokens
+from toolkit.tasks import PairTask
 from toolkit.tokenizers import Tokenizer
 from toolkit.tracking import Tracker, open_tracker, tracker_names
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer
@@ -51,17 +56,12 @@ from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
 
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
+
 DEFAULT_TOKENIZER = "bpe"
 DEFAULT_MODEL = "gpt"
-SAMPLE_TOKENS = 100
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Something that was done before training, for a display: "tokenizer", "bpe:4096, 2.1 s"."""
-
-    name: str
-    detail: str
+WALKED_TOKENS = 16  # of a sequence: a page shows a corner of each matrix
 
 
 class TrainingSession:
@@ -74,9 +74,9 @@ class TrainingSession:
     writes the run folder; the others open what it made.
     """
 
-    def __init__(self, run: Run, tokenizer: Tokenizer, trainer: Trainer, world: World) -> None:
+    def __init__(self, run: Run, materials: Materials, trainer: Trainer, world: World) -> None:
         self.run = run
-        self.tokenizer = tokenizer
+        self.materials = materials
         self.trainer = trainer
         self.trackers: list[Tracker] = []
         self._world = world
@@ -85,12 +85,19 @@ class TrainingSession:
     def model(self) -> LanguageModel:
         return self.trainer.model
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.materials.tokenizer
+
     @classmethod
     def start(
         cls,
         corpus: str | Corpus = DEFAULT_CORPUS,
         tokenizer: str | Tokenizer | None = None,
         *,
+        task: str | PairTask | None = None,
+        src_tokenizer: str | Tokenizer | None = None,
+        tgt_tokenizer: str | Tokenizer | None = None,
         model: str | None = None,
         init: str | Path | None = None,
         preset: str | None = None,
@@ -110,11 +117,13 @@ class TrainingSession:
     ) -> TrainingSession:
         """Load or train what is needed and make the run folder.
 
-        `options` are fields of `TrainConfig` (learning_rate, max_steps, seed, device, …) or of
-        the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a budget of seconds
-        until the weights are saved, of which `spent` are gone already: it sets what is not given
-        (`toolkit.speedrun`). `init` names what to start from (see `open_model`): the model, and
-        unless given the tokenizer, are those that are there (`toolkit.fine_tuning`).
+        `task` names pairs of texts to learn instead of a corpus (`toolkit.tasks`), by the model
+        "encoder-decoder"; their two sides share a tokenizer, or have `src_tokenizer` and
+        `tgt_tokenizer`. `options` are fields of `TrainConfig` (learning_rate, max_steps, seed,
+        device, …) or of the model's configuration (n_layer, n_embd, dropout, …). `speedrun` is a
+        budget of seconds until the weights are saved, of which `spent` are gone already: it sets
+        what is not given (`toolkit.speedrun`). `init` names what to start from (see `open_model`):
+        the model, and unless given the tokenizer, are those that are there (`toolkit.fine_tuning`).
         `tokenizer_spec` is what run.json calls a tokenizer that is given as an object.
         `latest=False` leaves runs/latest as it is. `track` names trackers (`toolkit.tracking`).
         `world` are the processes that train together, where they have met already.
@@ -128,6 +137,10 @@ class TrainingSession:
             world = join_world(options.get("parallel", "auto"), options.get("device", "auto"))
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
+        if task is None:
+            require_task(model, src_tokenizer, tgt_tokenizer)
+        else:
+            model = model_of_task(model, corpus, init, preset, speedrun)
         if speedrun is not None:
             if init is not None:
                 raise UsageError("A speedrun starts from scratch: leave --init or --speedrun out.")
@@ -150,79 +163,74 @@ class TrainingSession:
             config = fine_tuning_config(initial.model, train_options)
             if tokenizer is None:
                 tokenizer = initial.tokenizer
+        elif task is not None:
+            assert model is not None
+            name_of_task = task if isinstance(task, str) else task.name
+            name_of_task = name_of_task.partition(":")[0]
+            of_model = pair_model_options(name_of_task, size, of_model)
+            # As below: with any number of tokens.
+            shape = make_config(model, NUM_SPECIAL + 1, size=size, **of_model)
+            assert isinstance(shape, EncoderDecoderConfig), "find_model says so"
+            config = pair_train_config(name_of_task, shape.n_embd, train_options)
         else:
-            model, tokenizer = model or DEFAULT_MODEL, tokenizer or DEFAULT_TOKENIZER
+            model = model or DEFAULT_MODEL
             size = size or default_size(device.type)
             of_model = model_options(model, preset, of_model)
             config = train_config(model, preset, size, train_options)
             # With any number of tokens: a wrong name or shape is refused before work begins.
             make_config(model, 1, preset=preset, size=size, **of_model)
+        assert model is not None
         world.rows(config.batch_size)  # refuses a batch that cannot be divided
         if not world.is_main:
             return cls._follow(world, speedrun is not None)
 
-        spec_of_corpus = corpus if isinstance(corpus, str) else corpus.name
-        if isinstance(corpus, str):
-            corpus = load_corpus(corpus, on_progress=lambda d, t: report("corpus", d, t))
-        stage(Stage("corpus", f"{corpus.name}, {corpus.num_chars:,} characters"))
-        spec = tokenizer if isinstance(tokenizer, str) else tokenizer_spec or tokenizer.name
-        if isinstance(tokenizer, str):
-            of_tokenizer = dict(tokenizer_options or {})
-            if tokenizer == "bpe" and size in RECIPES:
-                of_tokenizer.setdefault("vocab_size", RECIPES[size].vocab_size)
-            tokenizer = make_tokenizer(
-                tokenizer, corpus, held_out, on_progress=report, **of_tokenizer
+        materials: Materials
+        if task is not None:
+            from toolkit.materials.pairs import PairMaterials, TokenizerChoice
+
+            materials = PairMaterials.prepare(
+                task,
+                TokenizerChoice(tokenizer, src_tokenizer, tgt_tokenizer, tokenizer_options or {}),
+                block_size=shape.block_size,
+                held_out=held_out,
+                stage=stage,
+                report=report,
             )
-        if initial is not None:
-            check_vocabulary(tokenizer, initial.model, initial.opened.name)
-        stage(Stage("tokenizer", f"{spec}, {tokenizer.vocab_size:,} tokens"))
-        dataset = TokenDataset.cached(
-            corpus,
-            tokenizer,
-            toolkit_home() / "tokens",
-            held_out=held_out,
-            on_progress=lambda done, total: report("tokens", done, total),
-        )
-        stage(
-            Stage(
-                "tokens",
-                f"{dataset.num_tokens('train'):,} to train on, "
-                f"{dataset.num_tokens('val'):,} held out",
+        else:
+            materials = TextMaterials.prepare(
+                corpus,
+                tokenizer or DEFAULT_TOKENIZER,
+                tokenizer_spec=tokenizer_spec,
+                tokenizer_options=tokenizer_options or {},
+                size=size,
+                held_out=held_out,
+                accept=initial.check if initial else (lambda tokenizer: None),
+                stage=stage,
+                report=report,
             )
-        )
         if initial is not None:
             language_model = initial.model
         else:
             language_model = create_model(
                 model,
-                tokenizer.vocab_size,
                 preset=preset,
                 size=size,
                 seed=config.seed,
-                **of_model,
+                **{**of_model, **materials.model_options},
             )
-        require_length(dataset, "train", language_model.block_size)
+        materials.require_length(language_model.block_size)
         require_layers(language_model, config)
+        if config.track_internals:  # too long a text is refused before there is a folder
+            materials.tracked_ids(config, language_model.block_size)
         if speedrun is not None:  # too short a time is refused before there is a folder
             seconds_to_train(speedrun, time.monotonic() - began)
-        folder = new_run_folder(f"{corpus.name}-{spec.replace(':', '')}-{model}", out)
+        spec = materials.tokenizer_spec
+        folder = new_run_folder(f"{materials.name}-{spec.replace(':', '')}-{model}", out)
         info = RunInfo(
             status="running",
-            corpus={
-                "name": corpus.name,
-                "spec": spec_of_corpus,
-                "sha256": corpus.sha256,
-                "num_chars": corpus.num_chars,
-                "num_bytes": corpus.num_bytes,
-                "held_out": held_out,
-                "tokens": str(dataset.folder),
-            },
-            tokenizer={
-                "spec": spec,
-                "name": tokenizer.name,
-                "vocab_size": tokenizer.vocab_size,
-                "fingerprint": tokenizer.fingerprint(),
-            },
+            corpus=materials.record,
+            tokenizer=describe_tokenizer(materials.tokenizer, spec),
+            source_tokenizer=describe_tokenizer(materials.source_tokenizer),
             model={
                 "name": model,
                 "preset": preset or (DEFAULT_PRESET if model == "gpt" else None),
@@ -239,12 +247,19 @@ class TrainingSession:
                 "torch": torch.__version__,
             },
         )
-        run = create_run(folder, info, tokenizer, language_model.block_size, latest=latest)
+        run = create_run(
+            folder,
+            info,
+            materials.tokenizer,
+            language_model.block_size,
+            source_tokenizer=materials.source_tokenizer,
+            latest=latest,
+        )
         of_whom = "" if initial is None else f" of {initial.opened.name}"
         number = f"{language_model.num_params():,} parameters"
         stage(Stage("model", f"{model}, {number}{of_whom}, on {device}"))
         world.tell(str(run.folder.absolute()))
-        session = cls._with_trainer(run, tokenizer, language_model, dataset, config, world)
+        session = cls._with_trainer(run, materials, language_model, config, world)
         session._track(trackers, stage)
         if speedrun is not None:
             left = seconds_to_train(speedrun, time.monotonic() - began)
@@ -258,7 +273,8 @@ class TrainingSession:
         run = Run.open(world.tell(""))
         config = TrainConfig(**run.info.training)
         dataset = TokenDataset.open(run.info.corpus["tokens"])
-        session = cls._with_trainer(run, run.tokenizer, _unset_model(run), dataset, config, world)
+        materials = TextMaterials.reopen(run, dataset)
+        session = cls._with_trainer(run, materials, _unset_model(run), config, world)
         if speedrun:
             session.trainer.config = dataclasses.replace(config, max_time=world.same(0.0))
         return session
@@ -298,14 +314,20 @@ class TrainingSession:
         config = TrainConfig(**{**recorded, **changes})
         world = join_world(config.parallel, config.device)
         world.rows(config.batch_size)
-        tokenizer = run.tokenizer
-        if world.is_main:
-            dataset = reopen_tokens(run, tokenizer)
-            world.tell(str(dataset.folder))
+        materials: Materials
+        if run.takes_pairs:
+            from toolkit.materials.pairs import PairMaterials
+
+            materials = PairMaterials.reopen(run)
+        elif world.is_main:
+            materials = TextMaterials.reopen(run)
+            world.tell(str(materials.data.folder))
         else:
-            dataset = TokenDataset.open(world.tell(""))
-        session = cls._with_trainer(run, tokenizer, _unset_model(run), dataset, config, world)
+            materials = TextMaterials.reopen(run, TokenDataset.open(world.tell("")))
+        session = cls._with_trainer(run, materials, _unset_model(run), config, world)
         session.trainer.load_checkpoint()
+        if config.track_internals and world.is_main:
+            snapshots_of(run).drop_later(session.trainer.step)
         session._update(status="running", training=dataclasses.asdict(config))
         stage(Stage("resume", f"{run.folder} at step {session.trainer.step:,}"))
         session._track(trackers, stage)
@@ -315,33 +337,31 @@ class TrainingSession:
     def _with_trainer(
         cls,
         run: Run,
-        tokenizer: Tokenizer,
+        materials: Materials,
         model: LanguageModel,
-        dataset: TokenDataset,
         config: TrainConfig,
         world: World,
     ) -> TrainingSession:
-        special_ids = special_ids_of(run.info, tokenizer)
+        special_ids = special_ids_of(run.info, materials.tokenizer)
 
         def save_best(best: LanguageModel, *_: Any) -> None:
             save_pretrained(best, run.folder, **special_ids)
 
-        def sample(current: LanguageModel) -> str:
-            # Loading the compiled engine would take longer than the sample.
-            generator = Generator(current, tokenizer, engine="torch")
-            # Prompted by nothing, with a fixed seed: samples of different steps are comparable.
-            return generator.generate("", max_new_tokens=SAMPLE_TOKENS, seed=config.seed).text
-
+        observe = None
+        if config.track_internals:
+            observe = observer(run, materials.tracked_ids(config, model.block_size), config)
         trainer = Trainer(
             model,
-            dataset,
+            materials.data,
             config,
             folder=run.folder,
-            sample=sample,
+            sample=lambda current: materials.sample(current, config.seed),
+            score=materials.score,
             save_best=save_best,
+            observe=observe,
             world=world,
         )
-        return cls(run, tokenizer, trainer, world)
+        return cls(run, materials, trainer, world)
 
     def _track(self, names: Sequence[str], stage: Callable[[Stage], None]) -> None:
         if not self._world.is_main:
@@ -365,6 +385,7 @@ class TrainingSession:
                     with (self.run.folder / SAMPLES_FILE).open("a", encoding="utf-8") as file:
                         file.write(f"--- step {event.step}\n{event.text}\n\n")
                 elif isinstance(event, Finished):
+                    event = self._scored(event)
                     status = "interrupted" if event.result.interrupted else "finished"
                     self._update(status=status, result=dataclasses.asdict(event.result))
                 yield event
@@ -375,6 +396,29 @@ class TrainingSession:
         finally:
             for tracker in self.trackers:
                 tracker.close(failed=failed)
+
+    def _scored(self, event: Finished) -> Finished:
+        """The end of a training, with what is measured then."""
+        if event.result.interrupted or self.materials.score is None:
+            return event
+        best = load_pretrained(self.run.folder, device=self.trainer.device)
+        scores = {**event.result.scores, **self.materials.final_scores(best)}
+        return Finished(dataclasses.replace(event.result, scores=scores))
+
+    def walk_next_step(self) -> Walk | None:
+        """The forward pass of the step that comes next, told step by step
+        (`toolkit.inspection.walk`), on the first tokens of its first sequence.
+
+        Training goes on as if nobody had looked. None in processes beside the main one, and of a
+        model that takes sources.
+        """
+        from toolkit.inspection import walk
+
+        if self.model.takes_source:
+            return None
+        ids, *_ = self.trainer.loader.peek()  # (B, T)
+        model = self._world.whole(self.model)
+        return None if model is None else walk(model, ids[0, :WALKED_TOKENS].tolist())
 
     def _update(self, **changes: Any) -> None:
         if self._world.is_main:
@@ -425,6 +469,8 @@ def _finish(
         from toolkit.run_plots import write_training_curves
 
         write_training_curves(session.run)
+    if session.run.info.status == "finished":
+        draw_if_tracked(session.run)
     return session.run
 
 

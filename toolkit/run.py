@@ -3,10 +3,13 @@
     runs/<name>/
       config.json, model.safetensors   the best weights, in Hugging Face's layout if it fits
       tokenizer/                       the saved tokenizer
+      source_tokenizer/                that of the sources, where pairs have two
       tokenizer.json, tokenizer_config.json   for `AutoTokenizer`, where it can be
       run.json                         what was run and what came out
       metrics.jsonl, samples.txt       written while training
       checkpoint/                      all that resuming needs
+      internals/                       with --track-internals: snapshots of the model's inside
+      report/                          figures, and the page of `toolkit inspect`
 
 The tokenizer's fingerprint is in run.json: a model and a tokenizer that do not belong together
 refuse to open.
@@ -39,8 +42,10 @@ RUN_FORMAT = 1
 RUNS_FOLDER = Path("runs")
 LATEST = "latest"
 TOKENIZER_FOLDER = "tokenizer"
+SOURCE_TOKENIZER_FOLDER = "source_tokenizer"
 DESCRIPTION_FILE = "run.json"
 SAMPLES_FILE = "samples.txt"
+REPORT_FOLDER = "report"
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,9 @@ class RunInfo:
 
     Attributes:
         status: "running", "interrupted", "failed" or "finished".
-        corpus: name, spec, sha256 and sizes of the text.
+        corpus: name, spec, sha256 and sizes of the text; of pairs, with the `kind` "pairs".
         tokenizer: spec, name, vocab_size and fingerprint.
+        source_tokenizer: the same of the sources' own, where pairs have two.
         model: name, preset, size, number of parameters and the whole configuration; `init` says
             what it was started from, if it was (name, path, sha256 of the weights, special ids).
         training: every training option, defaults filled in.
@@ -70,6 +76,7 @@ class RunInfo:
     created: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     tracking: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source_tokenizer: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As run.json holds it, with the format's version first."""
@@ -130,11 +137,29 @@ class Run:
         Raises:
             RunError: it is missing, damaged, or not the one that the model was trained with.
         """
-        tokenizer = Tokenizer.load(self.folder / TOKENIZER_FOLDER)
-        expected = self.info.tokenizer.get("fingerprint")
-        if tokenizer.fingerprint() != expected:
+        return self._load_tokenizer(TOKENIZER_FOLDER, self.info.tokenizer)
+
+    @cached_property
+    def source_tokenizer(self) -> Tokenizer:
+        """Of pairs the tokenizer of their sources: the run's, where both sides share it.
+
+        Raises:
+            RunError: as `tokenizer`.
+        """
+        if not self.info.source_tokenizer:
+            return self.tokenizer
+        return self._load_tokenizer(SOURCE_TOKENIZER_FOLDER, self.info.source_tokenizer)
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether it learns pairs of texts instead of a text."""
+        return self.info.corpus.get("kind") == "pairs"
+
+    def _load_tokenizer(self, name: str, recorded: dict[str, Any]) -> Tokenizer:
+        tokenizer = Tokenizer.load(self.folder / name)
+        if tokenizer.fingerprint() != recorded.get("fingerprint"):
             raise RunError(
-                f"The tokenizer in {self.folder / TOKENIZER_FOLDER} is not the one that this run "
+                f"The tokenizer in {self.folder / name} is not the one that this run "
                 "was trained with (its fingerprint differs from run.json). Restore the folder, or "
                 "train again."
             )
@@ -241,6 +266,17 @@ def list_runs(root: str | Path = RUNS_FOLDER) -> list[Run]:
     return sorted(runs, key=lambda run: (run.info.created, run.name))
 
 
+def saved_tokenizers(limit: int = 20) -> dict[str, Path]:
+    """The folders of the tokenizers of the newest runs under runs/, by a name to show."""
+    newest = list_runs()[: -limit - 1 : -1]
+    return {
+        f"{run.name}: {run.info.tokenizer['name']}, {run.info.tokenizer['vocab_size']:,} tokens": (
+            run.folder / TOKENIZER_FOLDER
+        )
+        for run in newest
+    }
+
+
 def new_run_folder(stem: str, out: str | Path | None = None) -> Path:
     """Make the folder of a new run: `out`, or the next free `runs/<stem>-<number>`.
 
@@ -276,19 +312,39 @@ def new_run_folder(stem: str, out: str | Path | None = None) -> Path:
 
 
 def create_run(
-    folder: Path, info: RunInfo, tokenizer: Tokenizer, block_size: int, *, latest: bool = True
+    folder: Path,
+    info: RunInfo,
+    tokenizer: Tokenizer,
+    block_size: int,
+    *,
+    source_tokenizer: Tokenizer | None = None,
+    latest: bool = True,
 ) -> Run:
-    """Write what is known before training: run.json, the tokenizer, and `runs/latest`.
+    """Write what is known before training: run.json, the tokenizers, and `runs/latest`.
 
     With `latest=False` the newest run stays the newest.
     """
     tokenizer.save(folder / TOKENIZER_FOLDER)
+    if source_tokenizer is not None:
+        source_tokenizer.save(folder / SOURCE_TOKENIZER_FOLDER)
     write_huggingface_tokenizer(tokenizer, folder, block_size, special_ids_of(info, tokenizer))
     run = Run(folder, info)
     run.update(created=datetime.now(UTC).isoformat(timespec="seconds"))
     if latest:
         replace_link(RUNS_FOLDER / LATEST, Path(os.path.relpath(folder, RUNS_FOLDER)))
     return run
+
+
+def describe_tokenizer(tokenizer: Tokenizer | None, spec: str | None = None) -> dict[str, Any]:
+    """What run.json says of a tokenizer; nothing where there is none."""
+    if tokenizer is None:
+        return {}
+    return {
+        "spec": spec or tokenizer.name,
+        "name": tokenizer.name,
+        "vocab_size": tokenizer.vocab_size,
+        "fingerprint": tokenizer.fingerprint(),
+    }
 
 
 def special_ids_of(info: RunInfo, tokenizer: Tokenizer) -> dict[str, int | list[int]]:

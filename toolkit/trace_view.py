@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.console import out, show_token
+from toolkit.console import out
 from toolkit.jsonable import to_jsonable
+from toolkit.shown import shown_token
 
 if TYPE_CHECKING:
     from toolkit.inspection.walkthrough import Numbers, Step, Walk
@@ -29,7 +30,7 @@ def print_walk(
     """
     tokens = Table("position", "id", "token", box=None, pad_edge=False)
     for position, token_id in enumerate(walk.ids):
-        tokens.add_row(str(position), str(token_id), Text(_token(tokenizer, token_id)))
+        tokens.add_row(str(position), str(token_id), Text(shown_token(tokenizer, token_id)))
     out().print(tokens)
     for number, step in enumerate(walk.steps, start=1):
         if step.layer is None or not layers or step.layer in layers:
@@ -40,14 +41,15 @@ def print_walk(
 def walk_to_json(walk: Walk, tokenizer: Tokenizer, layers: Sequence[int] = ()) -> dict[str, Any]:
     """The same as JSON values; null stands for −∞."""
     return {
-        "tokens": [{"id": i, "token": _token(tokenizer, i)} for i in walk.ids],
+        "tokens": [{"id": i, "token": shown_token(tokenizer, i)} for i in walk.ids],
         "steps": [
             {"number": number, **to_jsonable(step)}
             for number, step in enumerate(walk.steps, start=1)
             if step.layer is None or not layers or step.layer in layers
         ],
         "next_tokens": [
-            {"id": i, "token": _token(tokenizer, i), "probability": p} for i, p in walk.next_tokens
+            {"id": i, "token": shown_token(tokenizer, i), "probability": p}
+            for i, p in walk.next_tokens
         ],
     }
 
@@ -91,15 +93,8 @@ def _print_next(walk: Walk, tokenizer: Tokenizer) -> None:
     table = Table("token", "id", box=None, pad_edge=False)
     table.add_column("probability", justify="right")
     for token_id, probability in walk.next_tokens:
-        table.add_row(Text(_token(tokenizer, token_id)), str(token_id), f"{probability:.4f}")
+        table.add_row(Text(shown_token(tokenizer, token_id)), str(token_id), f"{probability:.4f}")
     out().print(table)
-
-
-def _token(tokenizer: Tokenizer, token_id: int) -> str:
-    # A model may know more tokens than there are.
-    if token_id >= tokenizer.vocab_size:
-        return f"<{token_id}>"
-    return show_token(tokenizer.token_bytes(token_id))[0]
 
 
 def _number(value: float) -> str:

@@ -61,7 +61,8 @@ def scalars_of(event: StepDone | Evaluated) -> dict[str, float]:
             "train/grad_norm": event.grad_norm,
             "train/tokens_per_second": event.tokens_per_second,
         }
-    return {"val/loss": event.val_loss, "val/bits_per_byte": event.bits_per_byte}
+    scores = {f"val/{name}": value for name, value in event.scores.items()}
+    return {"val/loss": event.val_loss, "val/bits_per_byte": event.bits_per_byte, **scores}
 
 
 def tracker_names(track: str | Iterable[str]) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.console import out, show_token
+from toolkit.console import out
 from toolkit.reporting.comparison_columns import COLUMNS, best_rows, by_corpus
 from toolkit.reporting.vocab_report import VocabReport
+from toolkit.shown import show_token
 from toolkit.terminal_plot import line_chart
 from toolkit.tokenizers.comparison import ComparedTokenizer
 from toolkit.tokenizers.frequencies import PowerLaw

@@ -79,6 +79,13 @@ def test_a_saved_position_goes_on_exactly_and_is_json() -> None:
     assert all(torch.equal(a, resumed.next_batch()[0]) for a in expected)
 
 
+def test_a_batch_that_was_looked_at_is_still_the_next_one() -> None:
+    loader = BatchLoader(counting(500), batch_size=3, block_size=5, seed=5)
+    seen = loader.peek()
+    assert all(torch.equal(a, b) for a, b in zip(seen, loader.next_batch(), strict=True))
+    assert not torch.equal(seen[0], loader.peek()[0])
+
+
 def test_parts_of_a_batch_are_the_batch() -> None:
     options: dict[str, Any] = {"batch_size": 6, "block_size": 4, "seed": 7}
     whole = BatchLoader(counting(500), **options)

@@ -63,12 +63,11 @@ def test_every_configuration(number: int) -> None:
     model = make(**config_number(number))
     kept, anew = Generator(model, LETTERS), Generator(model, LETTERS, cache=False)
     way = list(WAYS.values())[number % len(WAYS)]
-    for prompt in PROMPTS:
-        for options in (WAYS["multinomial"], way):
-            sampling: dict[str, Any] = {**options, "max_new_tokens": 12, "seed": number}
-            expected = anew.generate(prompt, **sampling)
-            assert kept.generate(prompt, **sampling) == expected
-            assert len(expected.ids) == 12
+    for prompt in PROMPTS[number % 2 :: 2]:
+        sampling: dict[str, Any] = {**way, "max_new_tokens": 12, "seed": number}
+        expected = anew.generate(prompt, **sampling)
+        assert kept.generate(prompt, **sampling) == expected
+        assert len(expected.ids) == 12
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -76,13 +75,11 @@ def test_every_configuration(number: int) -> None:
 def test_every_way(way: str, position: Any) -> None:
     model = make(position=position)
     kept, anew = Generator(model, LETTERS), Generator(model, LETTERS, cache=False)
-    options: dict[str, Any] = {**WAYS[way], "max_new_tokens": 2 * T, "seed": 3}
-    for prompt in PROMPTS:
-        samples = kept.generate_samples(prompt, 3, **options)
-        assert samples == anew.generate_samples(prompt, 3, **options)
-        assert "".join(kept.stream(prompt, **options)) == samples[0].text
-    together = list(kept.generate_many(PROMPTS, **options))
-    assert together == list(anew.generate_many(PROMPTS, **options))
+    options: dict[str, Any] = {**WAYS[way], "max_new_tokens": T + 3, "seed": 3}
+    expected = [anew.generate_samples(prompt, 2, **options) for prompt in PROMPTS]
+    assert [kept.generate_samples(prompt, 2, **options) for prompt in PROMPTS] == expected
+    together = list(kept.generate_many(PROMPTS, 2, **options))
+    assert together == list(itertools.chain.from_iterable(expected))
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -91,8 +88,8 @@ def test_with_a_draft(position: Any, num_draft_tokens: int) -> None:
     model, draft = make(position=position), make(seed=5, n_layer=1, position=position)
     kept, anew = Generator(model, LETTERS), Generator(model, LETTERS, cache=False)
     for prompt in PROMPTS:
-        for options in (WAYS["greedy"], WAYS["multinomial"], WAYS["penalties"]):
-            sampling: dict[str, Any] = {**options, "max_new_tokens": 2 * T, "seed": 3}
+        for options in (WAYS["multinomial"], WAYS["penalties"]):
+            sampling: dict[str, Any] = {**options, "max_new_tokens": T + 3, "seed": 3}
             sampling |= {"draft": draft, "num_draft_tokens": num_draft_tokens}
             assert kept.generate(prompt, **sampling) == anew.generate(prompt, **sampling)
 

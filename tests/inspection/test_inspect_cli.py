@@ -22,6 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "text.txt").write_text(TEXT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_HOME", str(folder / "home"))
+        patch.setattr("toolkit.pipeline.draw_if_tracked", lambda run: [])  # another test draws
         return toolkit.train(
             toolkit.load_corpus(str(folder / "text.txt")),
             "char",
@@ -31,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             n_embd=16,
             block_size=48,
             batch_size=4,
+            track_internals=3,
             device="cpu",
             out=folder / "first",
         )
@@ -108,6 +110,7 @@ def test_inspect_writes_a_report(
     assert "23 tokens, loss" in printed.out
     step = run.info.result["best_step"]
     names = [
+        "attention/attention_evolution", "attention/entropy_evolution", "qkv/qkv_evolution",
         f"attention/attention_step_{step}", "attention/multihead_comparison", "attention/layer_1",
         "qkv/layer_contributions", "qkv/gradient_flow", "training_curves", "embeddings/token",
     ]  # fmt: skip
@@ -141,6 +144,9 @@ def test_inspect_writes_a_report(
     assert "&lt;" in content
     ids_used = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids_used) == len(set(ids_used))
+    assert content.count("data:image/gif;base64,") == 1
+    for words in ("came to be, from the start", "a line that falls is a head", "it is grey"):
+        assert words in content
     # The weights in the page are those of the model, to a byte.
     data = json.loads(re.findall(r'id="attention-data">(.*?)</script>', content)[0])
     found = np.frombuffer(base64.b64decode(data["weights"]), np.uint8).reshape(2, 2, 23, 23) / 255

@@ -11,7 +11,7 @@ from toolkit.inspection import Inspector, analyse
 pytest.importorskip("matplotlib")
 
 from toolkit.inspection import figures
-from toolkit.inspection.pictures import pictures
+from toolkit.inspection.pictures import Training, pictures
 
 
 def labels_of(axis: Any) -> list[str]:
@@ -48,7 +48,7 @@ def test_all_pictures_of_a_model() -> None:
     analysis = analyse(inspector, lambda i: f"t{i}", name="m", step=7)
     found = {
         picture.path: picture
-        for picture in pictures(analysis, inspector, every_head=True, curves=None)
+        for picture in pictures(analysis, inspector, Training(), every_head=True)
     }
     assert {
         "embeddings/token", "embeddings/position", "embeddings/combined", "attention/layer_1",

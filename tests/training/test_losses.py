@@ -99,6 +99,9 @@ class GivenBatches(BatchLoader):
     def next_batch(self) -> tuple[Tensor, Tensor]:
         return self.batches.pop(0)
 
+    def num_tokens(self, batches: int) -> int:
+        return batches * T
+
 
 def gradients_of_step(
     batches: list[tuple[Tensor, Tensor]], smoothing: float

@@ -58,9 +58,13 @@ def inspect(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look inside a model: attention, layers, gradients, embeddings, as figures and one page."""
+    """Look inside a model: attention, layers, gradients, embeddings, as figures and one page.
+
+    Of a run that translates: the attention of encoder and decoder, and between them.
+    """
     from toolkit import console, inspect_view
     from toolkit.inspecting import inspect_text
+    from toolkit.inspecting_pairs import inspect_translation
     from toolkit.opening import open_model, open_run
     from toolkit.training import resolve_device
 
@@ -73,6 +77,16 @@ def inspect(
         opened = open_model(model, tokenizer=tokenizer, device=where)
     else:
         opened = open_run(run, device=where)
+    if opened.model.takes_source:
+        if probe is not None or every_head:
+            option = "--every-head" if probe is None else "--probe"
+            raise UsageError(f"{option} is for models that continue texts; this run translates.")
+        pair = inspect_translation(text, opened, out=out)
+        if json:
+            console.print_json({"folder": pair.folder, **pair.to_json()})
+        else:
+            inspect_view.print_inspected_pair(pair, quiet=quiet)
+        return
     inspected = inspect_text(text, opened, out=out, probes=probes, every_head=every_head, seed=seed)
     if json:
         console.print_json({"folder": inspected.folder, **inspected.analysis.to_json()})

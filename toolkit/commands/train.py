@@ -13,7 +13,6 @@ from toolkit.commands.options import (
     TRAINING,
     Config,
     CorpusSpec,
-    Debug,
     Device,
     Encoding,
     Errors,
@@ -41,6 +40,7 @@ commands = typer.Typer()
     epilog="Examples: [cyan]toolkit train[/cyan] · "
     "[cyan]toolkit train -t char -c my.txt --size nano[/cyan] · "
     "[cyan]toolkit train --init openai-community/gpt2 -c my.txt[/cyan] · "
+    "[cyan]toolkit train --task reverse[/cyan] · "
     "[cyan]toolkit train --resume[/cyan]"
 )
 def train(
@@ -52,9 +52,25 @@ def train(
         panel_option(
             PARTS,
             metavar="NAME",
-            help="bigram, average-loop, average-matmul, average-softmax, single-head or gpt.",
+            help="bigram, average-loop, average-matmul, average-softmax, single-head or gpt; "
+            "encoder-decoder for a --task.",
         ),
     ] = "gpt",
+    task: Annotated[
+        str | None,
+        panel_option(
+            PARTS,
+            metavar="NAME|FILE",
+            help="Pairs to learn, in place of a corpus: copy, reverse, sort, add or date (as in "
+            "reverse:12, with a length), a .tsv file, or .jsonl with source and target.",
+        ),
+    ] = None,
+    src_tokenizer: Annotated[
+        str | None, panel_option(PARTS, metavar="SPEC", help="Of a task's sources alone.")
+    ] = None,
+    tgt_tokenizer: Annotated[
+        str | None, panel_option(PARTS, metavar="SPEC", help="Of a task's targets alone.")
+    ] = None,
     preset: Annotated[
         str | None, panel_option(PARTS, metavar="modern|gpt2", help="gpt's parts; default modern.")
     ] = None,
@@ -80,6 +96,9 @@ def train(
     ] = False,
     config: Config = None,
     n_layer: Annotated[int | None, panel_option(MODEL, help="Blocks.")] = None,
+    n_encoder_layer: Annotated[
+        int | None, panel_option(MODEL, help="Blocks of an encoder; as many as of the decoder.")
+    ] = None,
     n_head: Annotated[int | None, panel_option(MODEL, help="Attention heads.")] = None,
     n_kv_head: Annotated[
         int | None, panel_option(MODEL, help="Key/value heads; 1 is multi-query attention.")
@@ -112,7 +131,7 @@ def train(
     ] = None,
     mlp: Annotated[
         str | None,
-        panel_option(MODEL, metavar="gelu|relu2|swiglu", help="What is between its matrices."),
+        panel_option(MODEL, metavar="gelu|relu2|swiglu|relu", help="What is between its matrices."),
     ] = None,
     bias: Annotated[
         bool | None, panel_option(MODEL, help="Of linear layers and layer norms.")
@@ -168,7 +187,9 @@ def train(
     momentum: Annotated[float | None, panel_option(TRAINING, help="Of muon.")] = None,
     schedule: Annotated[
         str | None,
-        panel_option(TRAINING, metavar="cosine|linear|wsd", help="muon: linear, else cosine."),
+        panel_option(
+            TRAINING, metavar="cosine|linear|wsd|inverse-sqrt", help="muon: linear, else cosine."
+        ),
     ] = None,
     warmup_steps: Annotated[int | None, panel_option(TRAINING, help="Of linear warm-up.")] = None,
     weight_decay: Annotated[float | None, panel_option(TRAINING, help="Of the matrices.")] = None,
@@ -203,6 +224,17 @@ def train(
     ] = None,
     checkpoint_every: Annotated[
         int | None, panel_option(TRAINING, help="Steps between checkpoints.")
+    ] = None,
+    track_internals: Annotated[
+        int | None,
+        panel_option(
+            TRAINING,
+            metavar="N",
+            help="Look inside every N steps: attention, queries, gradients; drawn at the end.",
+        ),
+    ] = None,
+    track_text: Annotated[
+        str | None, panel_option(TRAINING, help="On this text; default: held-out tokens.")
     ] = None,
     early_stop: Annotated[
         int | None,
@@ -241,15 +273,22 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
-    debug: Debug = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            help="Walk through the next step's forward pass first; show an error's traceback.",
+        ),
+    ] = False,
 ) -> None:
-    """Train a model on a text and write a run folder.
+    """Train a model on a text, or on pairs of texts, and write a run folder.
 
     Ctrl-C stops and saves; `toolkit train --resume` continues where it stopped, to the bit.
     On several devices: torchrun --nproc-per-node N -m toolkit train …
     """
     from toolkit import console, display
     from toolkit.corpora import load_corpus
+    from toolkit.internals import draw_if_tracked
     from toolkit.pipeline import TrainingSession
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
@@ -266,9 +305,19 @@ def train(
 
     given = _given_fields(context)
     if not resume:
-        class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
+        # A misspelt name is refused before a corpus is fetched.
+        for spec in (tokenizer, src_tokenizer, tgt_tokenizer):
+            if spec is not None:
+                class_of_spec(spec)
+    if task is not None and was_given(context, "corpus"):
+        raise UsageError("--corpus and --task exclude each other; give one of them.")
+    own_tokenizer = was_given(context, "tokenizer") or (init is None and task is None)
+    own_model = was_given(context, "model") or (init is None and task is None)
     parts: dict[str, Any] = {
-        "model": model if init is None or was_given(context, "model") else None,
+        "model": model if own_model else None,
+        "task": task,
+        "src_tokenizer": src_tokenizer,
+        "tgt_tokenizer": tgt_tokenizer,
         "preset": preset,
         "size": size,
         "held_out": held_out,
@@ -281,8 +330,9 @@ def train(
         _refuse_when_finding(context)
         given |= _rates_of(lr_range)
         with console.progress_bars(quiet or json) as on_progress:
-            text = open_text(on_progress)
-        _find_learning_rate(text, tokenizer, out, {**parts, **given}, json=json, quiet=quiet)
+            text = open_text(on_progress) if task is None else corpus
+        chosen = tokenizer if own_tokenizer else None
+        _find_learning_rate(text, chosen, out, {**parts, **given}, json=json, quiet=quiet)
         return
     if lr_range is not None:
         raise UsageError("--lr-range belongs to --find-lr: give both, or neither.")
@@ -304,8 +354,8 @@ def train(
         world = join_world(parallel or "auto", device)
         with show.preparing() as on_progress:
             session = TrainingSession.start(
-                open_text(on_progress) if world.is_main else corpus,
-                tokenizer if init is None or was_given(context, "tokenizer") else None,
+                open_text(on_progress) if world.is_main and task is None else corpus,
+                tokenizer if own_tokenizer else None,
                 init=init,
                 out=out,
                 speedrun=budget,
@@ -317,18 +367,25 @@ def train(
                 **parts,
                 **given,
             )
+    if debug:
+        walk = session.walk_next_step()
+        if walk is not None:
+            show.walk(walk, session.tokenizer)
     show.run(session)
     if session.run.info.status == "interrupted":
         raise typer.Exit(130)
-    if not speedrun and is_main():
+    if not is_main():
+        return
+    if not speedrun:
         from toolkit.run_plots import write_training_curves
 
         write_training_curves(session.run)
+    show.drawn(draw_if_tracked(session.run))
 
 
 def _find_learning_rate(
-    text: Corpus,
-    tokenizer: str,
+    text: Corpus | str,
+    tokenizer: str | None,
     out: Path | None,
     options: dict[str, Any],
     *,
@@ -366,7 +423,7 @@ def _rates_of(lr_range: str | None) -> dict[str, float]:
 
 
 def _refuse_when_finding(context: typer.Context) -> None:
-    for name in ("resume", "init", "speedrun", "max_time", "track"):
+    for name in ("resume", "init", "speedrun", "max_time", "track", "track_internals"):
         if was_given(context, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} cannot be given with --find-lr, which trains for "
@@ -386,8 +443,9 @@ def _given_fields(context: typer.Context) -> dict[str, Any]:
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:
-    parts = ("tokenizer", "corpus", "model", "init", "preset", "size", "speedrun")
-    for name in (*parts, "held_out", "unknown", "encoding", "max_memory", "option"):
+    parts = ("tokenizer", "corpus", "model", "init", "preset", "size", "speedrun", "task")
+    of_pairs = ("src_tokenizer", "tgt_tokenizer")
+    for name in (*parts, *of_pairs, "held_out", "unknown", "encoding", "max_memory", "option"):
         if was_given(context, name):
             option = "--tokenizer-option" if name == "option" else "--" + name.replace("_", "-")
             raise UsageError(

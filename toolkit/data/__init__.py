@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from toolkit.data.loader import BatchLoader as BatchLoader
     from toolkit.data.loader import evaluation_batches as evaluation_batches
     from toolkit.data.loader import require_length as require_length
+    from toolkit.data.pairs import PairDataset as PairDataset
+    from toolkit.data.pairs import PairLoader as PairLoader
     from toolkit.data.token_dataset import TokenDataset as TokenDataset
     from toolkit.data.token_dataset import bits_per_byte as bits_per_byte
+    from toolkit.data.training_data import Loader as Loader
+    from toolkit.data.training_data import TrainingData as TrainingData
 
 _WHERE = {
     "BatchLoader": "loader",
+    "Loader": "training_data",
+    "PairDataset": "pairs",
+    "PairLoader": "pairs",
     "TokenDataset": "token_dataset",
+    "TrainingData": "training_data",
     "bits_per_byte": "token_dataset",
     "evaluation_batches": "loader",
     "require_length": "loader",

@@ -56,6 +56,7 @@ class BatchLoader:
         self._batch_size = batch_size
         self._device = torch.device(device)
         self._rows = rows
+        self._tokens_per_batch = batch_size * block_size
         self._generator = np.random.Generator(np.random.PCG64(seed))
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
@@ -72,6 +73,17 @@ class BatchLoader:
             return on_device[:, :-1].contiguous(), on_device[:, 1:].contiguous()
         x, y = ids[:, :-1].astype(np.int64, order="C"), ids[:, 1:].astype(np.int64, order="C")
         return torch.from_numpy(x).to(self._device), torch.from_numpy(y).to(self._device)
+
+    def num_tokens(self, batches: int) -> int:
+        """How many ids so many batches have, over all rows."""
+        return batches * self._tokens_per_batch
+
+    def peek(self) -> tuple[Tensor, Tensor]:
+        """The batch that `next_batch` will give, which stays the next one."""
+        state = self.state_dict()
+        batch = self.next_batch()
+        self.load_state_dict(state)
+        return batch
 
     def _gather(self, windows: npt.NDArray[np.int64]) -> TokenArray:
         if len(self._windows) == 1:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,12 @@ from toolkit.data.locking import exclusive_lock
 from toolkit.errors import RunError, UnknownNameError, UsageError
 from toolkit.files import recover_folder
 from toolkit.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from toolkit.data.loader import BatchLoader
 
 SHARD_TOKENS = 1 << 24
 
@@ -92,6 +98,42 @@ class TokenDataset:
         if len(pieces) == 1:
             return pieces[0]
         return np.concatenate(pieces or [np.zeros(0, np.uint16)])
+
+    def loader(
+        self,
+        *,
+        batch_size: int,
+        block_size: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+        rows: slice = slice(None),
+    ) -> BatchLoader:
+        """Random windows to train on; see `BatchLoader`."""
+        from toolkit.data.loader import BatchLoader
+
+        return BatchLoader(
+            self,
+            batch_size=batch_size,
+            block_size=block_size,
+            seed=seed,
+            device=device,
+            rows=rows,
+        )
+
+    def evaluation_batches(
+        self,
+        *,
+        batch_size: int,
+        block_size: int,
+        device: str | torch.device = "cpu",
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Every token of the held-out part once; see `evaluation_batches`."""
+        from toolkit.data.loader import evaluation_batches
+
+        return evaluation_batches(
+            self, batch_size=batch_size, block_size=block_size, device=device, part=part
+        )
 
     def tokens(self, split: str) -> TokenArray:
         """A part as one array: the file itself where there is one shard, else a copy of all."""

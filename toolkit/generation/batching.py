@@ -26,6 +26,7 @@ from torch import Tensor
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.generation.decoding import evaluation_mode, one_thread
 from toolkit.generation.options import TextOptions
+from toolkit.generation.prompts import check_ids
 from toolkit.generation.row_decoding import RowsDecoder
 from toolkit.generation.samplers import Sampler, require_count
 from toolkit.generation.samples import Completion, FinishReason, Sample, TokenLogprob
@@ -116,8 +117,14 @@ class Batch:
                 block_size takes less memory. None: any number.
 
         Raises:
-            UsageError: a value that cannot be, or a generator without a tokenizer.
+            UsageError: a value that cannot be, a generator without a tokenizer, or a model that
+                answers texts rather than continue them.
         """
+        if generator.model.takes_source:
+            raise UsageError(
+                f"A batch continues texts, and a model of kind {generator.model.name} answers "
+                "them: use Translator.translate for many."
+            )
         require_count("max_rows", max_rows)
         if max_tokens is not None:
             require_count("max_tokens", max_tokens)
@@ -168,7 +175,7 @@ class Batch:
         if isinstance(prompt, str):
             prompt_ids = generator.prompt_ids(prompt)
         else:
-            prompt_ids = generator.checked_ids(prompt)
+            prompt_ids = check_ids(prompt, generator.model.config.vocab_size)
             prompt = self._tokenizer.decode(prompt_ids)
         samples = generator.samples(prompt, prompt_ids, num_samples, plan)
         if num_samples > self.free:
@@ -200,6 +207,8 @@ class Batch:
 
         Returns:
             One for each text, in the order in which they joined; none where there are no texts.
+
+        Where the model itself fails (no memory is left) the batch cannot go on.
         """
         texts = [text for text in self._texts if text.finish_reason is None]
         drawn = self._draw(texts) if texts else {}

@@ -27,6 +27,25 @@ from toolkit.generation.samplers import require_count, require_number
 EarlyStopping = bool | Literal["never"]
 
 
+def parse_early_stopping(text: str) -> EarlyStopping:
+    """Its value as it is typed.
+
+    >>> parse_early_stopping("true"), parse_early_stopping("never")
+    (True, 'never')
+
+    Raises:
+        UsageError: none of the three.
+    """
+    match text.lower():
+        case "true":
+            return True
+        case "false":
+            return False
+        case "never":
+            return "never"
+    raise UsageError(f"--early-stopping {text} must be true, false or never.")
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """A sequence that beam search found.
@@ -42,7 +61,8 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """The likeliest sequences rather than the likeliest tokens.
+    """The likeliest sequences rather than the likeliest tokens (Wu et al. 2016, arXiv:1609.08144;
+    in groups, Vijayakumar et al. 2018, arXiv:1610.02424).
 
     Attributes:
         num_beams: how many sequences are kept, over all groups.

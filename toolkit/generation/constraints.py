@@ -27,7 +27,8 @@ _JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 
 
 class Constraint(ContextProcessor):
-    """Only tokens with which the new text can still match.
+    """Only tokens with which the new text can still match (Willard and Louf 2023,
+    arXiv:2307.09702).
 
     Made by `matching_regex` and `matching_json_schema`.
     """
@@ -132,7 +133,10 @@ def matching_json_schema(
     if not isinstance(schema, Mapping):
         raise UsageError("--json-schema must be a JSON object such as {'type': 'object'}.")
     text = json.dumps(dict(schema))
-    grammar = _library().LLMatcher.grammar_from_json_schema(text, overrides=_JSON_FORM)
+    try:
+        grammar = _library().LLMatcher.grammar_from_json_schema(text, overrides=_JSON_FORM)
+    except ValueError as error:  # such as half of a surrogate pair
+        raise UsageError(f"--json-schema: {_one_line(str(error))}") from error
     return Constraint("--json-schema", grammar, tokenizer, end_ids)
 
 

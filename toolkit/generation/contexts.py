@@ -14,6 +14,7 @@ class Context:
     Attributes:
         prompt_ids: what it started from.
         new_ids: what was drawn since; it grows.
+        source_ids: what an encoder read beside it, if there is one.
         memory: what a processor keeps about this row, by the processor. A copy of the row starts
             without it.
 
@@ -25,6 +26,7 @@ class Context:
     prompt_ids: Sequence[int]
     new_ids: list[int] = field(default_factory=list)
     memory: dict[object, Any] = field(default_factory=dict)
+    source_ids: Sequence[int] = ()
 
     @property
     def ids(self) -> list[int]:
@@ -38,4 +40,4 @@ class Context:
 
     def grown(self, ids: Sequence[int]) -> Context:
         """A new context that has these ids as well."""
-        return Context(self.prompt_ids, [*self.new_ids, *ids])
+        return Context(self.prompt_ids, [*self.new_ids, *ids], source_ids=self.source_ids)

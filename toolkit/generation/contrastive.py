@@ -25,7 +25,7 @@ from toolkit.models import GPTModel, KVCache, LanguageModel
 
 @dataclass(frozen=True)
 class ContrastiveSearch:
-    """Likely and unlike what stands before.
+    """Likely and unlike what stands before (Su et al. 2022, arXiv:2202.06417).
 
     Attributes:
         contrast_k: how many of the likeliest tokens to compare.

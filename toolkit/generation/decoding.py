@@ -170,7 +170,7 @@ def make_decoder(
         UsageError: an engine that cannot do this model's steps.
     """
     kept = model.new_cache(1, num_tokens)
-    compiled = compiles(model, engine, cached=cache and kept is not None)
+    compiled = compiles(model, engine, cache=cache)
     if kept is None or not cache:
         return RecomputingDecoder(model)
     return CachedDecoder(model, kept, compiled=compiled)
@@ -190,7 +190,7 @@ def compile_model(model: LanguageModel) -> CompiledModel:
     return CompiledModel(model)
 
 
-def compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
+def compiles(model: LanguageModel, engine: Engine, *, cache: bool) -> bool:
     """Whether compiled code computes the model.
 
     Raises:
@@ -201,7 +201,7 @@ def compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
     from toolkit.generation.engine import can_compile
     from toolkit.jit import COMPILED
 
-    possible = cached and can_compile(model)
+    possible = cache and can_compile(model)
     # Without Numba's compiler torch does the same.
     if engine == "compiled" and COMPILED and not possible:
         raise UsageError(

@@ -9,7 +9,6 @@ refused.
 from __future__ import annotations
 
 import asyncio
-import operator
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -17,13 +16,15 @@ from typing import Literal, Unpack
 
 import torch
 
-from toolkit.errors import UnknownNameError, UsageError, VocabularyError
+from toolkit.errors import UnknownNameError, UsageError
 from toolkit.generation.batching import Batch, Text
 from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import (
     Continuations,
+    Decoder,
     Engine,
     check_engine,
+    compiles,
     make_decoder,
     numbers_per_row,
 )
@@ -36,6 +37,7 @@ from toolkit.generation.options import (
     check_num_samples,
     make_plan,
 )
+from toolkit.generation.prompts import check_ids, first_ids
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samples import Completion, Sample
 from toolkit.generation.seeds import sample_seed, seeded_generator
@@ -98,7 +100,7 @@ class Generator:
 
         Raises:
             UsageError: the tokenizer has ids that the model does not know, there is no such
-                device, or one of the other words is unknown.
+                device, the engine cannot do the model's steps, or a word is unknown.
         """
         if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
             raise UsageError(
@@ -110,6 +112,8 @@ class Generator:
         check_engine(engine)
         model = model if device is None else _move(model, device)
         self.model = store_weights(model, weights)
+        if engine == "compiled":
+            compiles(self.model, engine, cache=cache)  # or says why not
         self.cache = cache
         self._context_policy, self.engine = context_policy, engine
         self._tokenizer = tokenizer
@@ -202,7 +206,8 @@ class Generator:
         encoded = [(prompt, self.prompt_ids(prompt)) for prompt in prompts]
         for _, ids in encoded:
             self._check_context(ids, plan.max_new_tokens)
-        if plan.search is None and len(encoded) * num_samples > 1:
+        together = plan.search is None and not self.model.takes_source
+        if together and len(encoded) * num_samples > 1:
             return self._complete_together(encoded, num_samples, plan)
         return (
             sample
@@ -232,7 +237,7 @@ class Generator:
         """
         check_ids_options(sampling)
         plan = make_plan({"max_new_tokens": max_new_tokens, "seed": seed, **sampling})
-        context = Context(self.checked_ids(ids))
+        context = Context(check_ids(ids, self.model.config.vocab_size))
         self._check_context(context.prompt_ids, max_new_tokens)
         rows = self._start(plan, [seeded_generator(plan.seed)], [context], frozenset())
         for _ in range(max_new_tokens):
@@ -253,40 +258,7 @@ class Generator:
             kind = type(prompt).__name__
             raise UsageError(f"A prompt must be text, not {kind}; for ids there is generate_ids.")
         ids = self.tokenizer.encode(prompt)
-        return ids or self._first_ids()
-
-    def _first_ids(self) -> list[int]:
-        special = self.tokenizer.special_tokens
-        if END_OF_TEXT in special:
-            return [special[END_OF_TEXT]]
-        try:
-            line_break = self.tokenizer.encode("\n")
-        except VocabularyError:
-            line_break = []
-        if line_break and self.tokenizer.unk_id not in line_break:
-            return line_break
-        plain = set(range(self.tokenizer.vocab_size)) - set(special.values())
-        return [min(plain, default=0)]
-
-    def checked_ids(self, ids: Iterable[int]) -> list[int]:
-        """The ids of a prompt that is given as such.
-
-        Raises:
-            UsageError, VocabularyError: none, or some that the model does not know.
-        """
-        try:
-            checked = [operator.index(token_id) for token_id in ids]  # of NumPy and torch too
-        except TypeError as error:
-            raise UsageError(f"A prompt of ids needs whole numbers: {error}.") from error
-        if not checked:
-            raise UsageError("A prompt of ids needs at least one id to start from.")
-        size = self.model.config.vocab_size
-        for token_id in checked:
-            if not 0 <= token_id < size:
-                raise VocabularyError(
-                    f"Id {token_id} is no token: this model's are 0 to {size - 1}."
-                )
-        return checked
+        return ids or first_ids(self.tokenizer)
 
     def plan(self, options: Mapping[str, object]) -> Plan:
         """What options of text ask for; errors are those of `stream`."""
@@ -302,7 +274,7 @@ class Generator:
             Sample(
                 self.tokenizer,
                 prompt,
-                prompt_ids,
+                self._new_context(prompt_ids),
                 max_new_tokens=plan.max_new_tokens,
                 max_time=plan.max_time,
                 stop=plan.stop,
@@ -378,16 +350,13 @@ class Generator:
         contexts: list[Context],
         end_ids: frozenset[int],
     ) -> Rows:
-        prompt_ids = contexts[0].prompt_ids if contexts else ()
-        decoder = make_decoder(
-            self.model,
-            cache=self.cache,
-            engine=self.engine,
-            num_tokens=len(prompt_ids) + plan.max_new_tokens,
-        )
+        vocab_size = self._num_drawn(plan)
+        first = contexts[0] if contexts else self._new_context(())
+        prompt_ids = first.prompt_ids
+        decoder = self._new_decoder(first, plan)
         if plan.search is None:
             return Continuations(
-                self.model, prompt_ids, plan.sampler, generators, self.vocab_size, contexts, decoder
+                self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts, decoder
             )
         return plan.search.start(
             Request(
@@ -398,11 +367,24 @@ class Generator:
                 sampler=plan.sampler,
                 generators=generators,
                 contexts=contexts,
-                vocab_size=self.vocab_size,
+                vocab_size=vocab_size,
                 max_new_tokens=plan.max_new_tokens,
                 end_ids=end_ids,
             )
         )
+
+    def _new_context(self, prompt_ids: Sequence[int]) -> Context:
+        """What a sample starts from."""
+        return Context(tuple(prompt_ids))
+
+    def _new_decoder(self, context: Context, plan: Plan) -> Decoder:
+        """A decoder that nothing was given to yet, for rows that start from this context."""
+        num_tokens = len(context.prompt_ids) + plan.max_new_tokens
+        return make_decoder(self.model, cache=self.cache, engine=self.engine, num_tokens=num_tokens)
+
+    def _num_drawn(self, plan: Plan) -> int:
+        """Only ids below it are drawn."""
+        return self.vocab_size
 
     def _check_context(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
         # The last token is drawn, and the model never sees it.

@@ -24,6 +24,10 @@ from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 
 DEFAULT_NEW_TOKENS = 200
+# Small models are unsure of much: drawn as they are, their texts have more invented words.
+DEFAULT_TEMPERATURE = 0.7
+# What shapes the distribution: with one of these, no default temperature.
+_SHAPING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 TokenIds = int | Sequence[int]
 
 
@@ -141,6 +145,19 @@ def make_plan(
         recorder=recorder,
         max_time=_max_time(max_time),
     )
+
+
+def with_default_temperature(options: TextOptions) -> TextOptions:
+    """The options as the command line and the server take them: `DEFAULT_TEMPERATURE` where tokens
+    are drawn and nothing says how.
+
+    >>> with_default_temperature({"seed": 1}), with_default_temperature({"top_k": 5})
+    ({'seed': 1, 'temperature': 0.7}, {'top_k': 5})
+    """
+    plain = options.get("strategy") in (None, DEFAULT_STRATEGY) and options.get("sampler") is None
+    if plain and not any(options.get(name) is not None for name in _SHAPING):
+        return {**options, "temperature": DEFAULT_TEMPERATURE}
+    return options
 
 
 def check_ids_options(options: SamplingOptions) -> None:

@@ -52,7 +52,7 @@ class RowsDecoder:
         self._model = model
         self._slides = slides(model)
         self._cache = model.new_row_cache(max_rows, max_tokens) if cache else None
-        can = compiles(model, engine, cached=self._cache is not None)
+        can = compiles(model, engine, cache=self._cache is not None)
         self._compiled = compile_model(model) if can else None
         self._kept: list[Context] = []  # the sequence in each row of the cache
 

@@ -157,7 +157,8 @@ class TopP(LogitsProcessor):
 
 @dataclass(frozen=True)
 class Greedy(LogitsProcessor):
-    """Keep the likeliest token alone; of equals the one with the lowest id.
+    """Keep the likeliest token alone, of equals the one with the lowest id: a top-k of 1 (Fan,
+    Lewis and Dauphin 2018, arXiv:1805.04833).
 
     >>> Greedy()(torch.tensor([[1.0, 3.0, 3.0]])).tolist()
     [[-inf, 3.0, -inf]]
@@ -173,7 +174,8 @@ Processor = LogitsProcessor | ContextProcessor
 class Sampler:
     """Processors in order, then a draw from what they leave.
 
-    `Sampler()` draws by the model's own probabilities (multinomial sampling).
+    `Sampler()` draws by the model's own probabilities: multinomial sampling, as Shannon 1948 ("A
+    Mathematical Theory of Communication", section 3) drew text.
 
     >>> sampler = Sampler([Temperature(0.5), TopK(2)])
     >>> sampler.probabilities(torch.tensor([[0.0, 2.0, -1.0, 2.0]])).tolist()

@@ -59,7 +59,7 @@ class Completion:
     Attributes:
         prompt: the text that it continues.
         text: the new text alone. It is what `ids` stand for, cut before a stop string.
-        prompt_ids: the ids that the model started from.
+        prompt_ids: the ids that the model started from, or that its encoder read.
         ids: the new ids, those of a stop string too; without the id that ended the text.
         finish_reason: "length" (max_new_tokens were drawn), "stop" (a stop string came), "eos"
             (the model drew an id that ends a text, the tokenizer's `<|endoftext|>`), "time"
@@ -91,7 +91,8 @@ class LogprobRecorder(ContextProcessor):
         row: Tensor = context.memory[self]
         values, ids = row.topk(min(count, len(row)))
         top = [
-            Alternative(each, of.token_bytes(each), value)
+            # A model may have an end of its own, for which the tokenizer has no bytes.
+            Alternative(each, of.token_bytes(each) if each < of.vocab_size else b"", value)
             for each, value in zip(ids.tolist(), values.tolist(), strict=True)
         ]
         return TokenLogprob(token_id, of.token_bytes(token_id), float(row[token_id]), tuple(top))
@@ -104,7 +105,7 @@ class Sample:
         self,
         tokenizer: Tokenizer,
         prompt: str,
-        prompt_ids: Sequence[int],
+        context: Context,
         *,
         max_new_tokens: int,
         max_time: float,
@@ -118,14 +119,15 @@ class Sample:
         """An empty one; its time begins now.
 
         Args:
-            tokenizer, prompt, prompt_ids, max_new_tokens, max_time, stop, seed: as in `Generator`.
+            tokenizer, prompt, max_new_tokens, max_time, stop, seed: as in `Generator`.
+            context: what it starts from, which will hold its ids.
             end_ids: the ids that end the text.
             is_complete: whether nothing may follow.
             recorder: the one in the sampler, if logprobs are asked for.
             num_logprobs: how many alternatives to note.
         """
         self.generator: torch.Generator = seeded_generator(seed)
-        self.context = Context(tuple(prompt_ids))
+        self.context = context
         self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
         self.logprobs: list[TokenLogprob] = []
         self._tokenizer = tokenizer
@@ -179,7 +181,7 @@ class Sample:
         return Completion(
             prompt=self._prompt,
             text="".join(self._pieces),
-            prompt_ids=tuple(self.context.prompt_ids),
+            prompt_ids=tuple(self.context.source_ids or self.context.prompt_ids),
             ids=tuple(self.context.new_ids),
             finish_reason=self.finish_reason,
             seed=self._seed,

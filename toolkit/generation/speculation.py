@@ -26,7 +26,7 @@ from toolkit.models import LanguageModel
 
 @dataclass(frozen=True)
 class Speculation:
-    """A draft for a larger model.
+    """A draft for a larger model (Leviathan, Kalman and Matias 2023, arXiv:2211.17192).
 
     Attributes:
         draft: a model of the same tokens; in any mode, it is left as it was.
@@ -165,8 +165,7 @@ class _Reader:
 
     def __init__(self, model: LanguageModel, *, cache: bool) -> None:
         self._model, self._keeps = model, cache
-        possible = cache and model.new_cache(0) is not None
-        self._compiled = compile_model(model) if compiles(model, "auto", cached=possible) else None
+        self._compiled = compile_model(model) if compiles(model, "auto", cache=cache) else None
         self._begin()
 
     def logits(self, ids: list[int], count: int) -> Tensor:
@@ -198,10 +197,11 @@ class _Reader:
         self._cache.truncate(same)
         self._known = ids
         new = ids[same:]
-        if self._compiled is not None:
+        if self._compiled is not None and len(new) <= self._cache.span:
             return self._compiled.extend(new, self._cache, wanted=count)
         prompt = torch.tensor([new], device=self._model.device)  # (1, T)
-        return self._model.extend(prompt, self._cache)[0, -count:]
+        logits = self._model.extend(prompt, self._cache, last_only=count == 1)
+        return logits[0, -count:]
 
     def _last(self, ids: list[int]) -> Tensor:
         window = torch.tensor([ids[-self._model.block_size :]], device=self._model.device)  # (1, T)

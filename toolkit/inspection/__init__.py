@@ -20,17 +20,23 @@ if TYPE_CHECKING:
     from toolkit.inspection.report import analyse as analyse
     from toolkit.inspection.report import summary as summary
     from toolkit.inspection.report import write_analysis as write_analysis
+    from toolkit.inspection.snapshots import Snapshot as Snapshot
+    from toolkit.inspection.snapshots import take_snapshot as take_snapshot
     from toolkit.inspection.tracer import Tracer as Tracer
     from toolkit.inspection.walkthrough import Step as Step
+    from toolkit.inspection.walkthrough import Walk as Walk
     from toolkit.inspection.walkthrough import walk as walk
 
 _HOME = {
     "Analysis": "report",
     "Inspector": "inspector",
+    "Snapshot": "snapshots",
     "Step": "walkthrough",
     "Tracer": "tracer",
     "analyse": "report",
     "summary": "report",
+    "take_snapshot": "snapshots",
+    "Walk": "walkthrough",
     "walk": "walkthrough",
     "without_head": "ablation",
     "without_part": "ablation",

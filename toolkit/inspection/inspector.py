@@ -27,12 +27,12 @@ from toolkit.inspection.findings import (
     EmbeddingFinding,
     HeadFinding,
     LensRow,
-    Neighbours,
     ParameterGradient,
     Redundancy,
     SparsityFinding,
     VectorStatistics,
 )
+from toolkit.inspection.geometry import embedding_geometry
 from toolkit.inspection.modes import evaluating
 from toolkit.inspection.patterns import (
     Score,
@@ -43,6 +43,7 @@ from toolkit.inspection.patterns import (
     received,
     received_above_even,
     repeated_scores,
+    repeated_tokens,
     span,
     text_scores,
 )
@@ -51,14 +52,12 @@ from toolkit.inspection.tracer import DEFAULT_MAX_BYTES, Tracer
 from toolkit.models.anatomy import anatomy_of
 from toolkit.models.taps import tap_names
 
-REPEATED_LENGTH, REPEATED_BATCH = 32, 4
 NEAR_ZERO = 0.01
 EXPLODING = 100.0
-COMPONENTS = 10
 _PARTS: tuple[Part, ...] = ("attn", "mlp", "layer")
 _WANTED = (
     "embed.*", "*.resid_*", "*.attn.q", "*.attn.k", "*.attn.v", "*.attn.weights", "*.attn.out",
-    "*.mlp.hidden", "*.mlp.out", "*.scores_masked", "logits",
+    "*.mlp.hidden", "*.mlp.out", "blocks.0.attn.scores_masked", "logits",
 )  # fmt: skip
 
 
@@ -109,6 +108,10 @@ class Inspector:
     def visible(self) -> Tensor:
         """Which keys (S) each query (T) sees, as booleans on the CPU."""
         return self._visible(self.trace)
+
+    def loss(self) -> float:
+        """Mean cross-entropy on the text's own next tokens, in nats."""
+        return F.cross_entropy(self.trace["logits"][0, :-1].float(), self._batch[0, 1:]).item()
 
     def attention(self, layer: int) -> Tensor:
         """The weights of a layer's heads on the text: (H, T, S), on the CPU.
@@ -176,16 +179,7 @@ class Inspector:
     def _induction(self) -> list[list[dict[str, Score]]]:
         """For each layer and head the scores that random tokens, repeated once, show."""
         vocab_size = self.trace["logits"].size(-1)
-        length = min(REPEATED_LENGTH, vocab_size, self.anatomy.block_size // 2)
-        generator = torch.Generator().manual_seed(self._seed)
-        # Different tokens in a sequence: each of the second half has one earlier copy.
-        once = torch.stack(
-            [
-                torch.randperm(vocab_size, generator=generator)[:length]
-                for _ in range(REPEATED_BATCH)
-            ]
-        )
-        ids = torch.cat((once, once), dim=1)[:, : self.anatomy.block_size]  # (B, 2·length)
+        ids = repeated_tokens(vocab_size, self.anatomy.block_size, self._seed)
         if ids.size(1) < 2:
             nothing = {"induction": Score(None, None), "duplicate-token": Score(None, None)}
             return [[nothing] * self.anatomy.n_head for _ in range(self.anatomy.n_layer)]
@@ -266,7 +260,6 @@ class Inspector:
         Of models that are no transformers there is the loss alone.
         """
         with evaluating(self.model), torch.no_grad():
-            whole = self._loss().item()
             heads, parts = [], []
             for layer in range(len(self.anatomy.layers)):
                 row = []
@@ -279,7 +272,7 @@ class Inspector:
                     with without_part(self.model, layer, part):
                         losses[part] = self._loss().item()
                 parts.append(losses)
-        return AblationFinding(whole, tuple(heads), tuple(parts))
+        return AblationFinding(self.loss(), tuple(heads), tuple(parts))
 
     def gradient_flow(self, learning_rate: float = 1e-3) -> list[ParameterGradient]:
         """The gradient of the text's loss by each parameter; those kept in the model stay."""
@@ -333,32 +326,7 @@ class Inspector:
 
     def embedding_geometry(self, nearest: int = 5) -> EmbeddingFinding:
         """Neighbours of the text's tokens by cosine, and the principal components of all."""
-        weight = self.anatomy.tok_emb.weight.detach().double().cpu()  # (V, C)
-        tokens = sorted(set(self.ids))
-        unit = F.normalize(weight, dim=-1)  # (V, C)
-        cosines = unit[tokens] @ unit.T  # (N, V)
-        cosines[torch.arange(len(tokens)), tokens] = -torch.inf  # not its own neighbour
-        best = cosines.topk(min(nearest, len(weight) - 1), dim=-1)
-        neighbours = [
-            Neighbours(token, tuple(zip(ids, values, strict=True)))
-            for token, ids, values in zip(
-                tokens, best.indices.tolist(), best.values.tolist(), strict=True
-            )
-        ]
-        centred = weight - weight.mean(0)
-        values, vectors = torch.linalg.eigh(centred.T @ centred)  # rising
-        values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-        share = (values / values.sum().clamp(min=1e-300))[:COMPONENTS]
-        # A direction has no sign; the largest number of each is made positive.
-        axes = F.pad(vectors, (0, 1))[:, :2]  # of a single channel too
-        axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-        points = (centred[tokens] @ axes).tolist()
-        return EmbeddingFinding(
-            tuple(neighbours),
-            tuple(tokens),
-            tuple((x, y) for x, y in points),
-            tuple(share.tolist()),
-        )
+        return embedding_geometry(self.anatomy.tok_emb.weight, self.ids, nearest)
 
     def linear_probes(
         self, asked: Sequence[str] = PROBES, token_classes: Sequence[int] | None = None

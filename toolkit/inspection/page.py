@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.inspection.patterns import KINDS
-from toolkit.reporting.figures import svg_for_page
+from toolkit.reporting.figures import svg_in_page
 from toolkit.reporting.page import Markup, details, figure, page, paragraph, section, table, text
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _PAGE_PIXELS = 1040
 _PAGE_INCHES = 5.0  # wider figures are as wide as the page, or scroll
 
 _STYLE = """<style>
+.animation { display: block; max-width: 100%; height: auto; border: 1px solid var(--line);
+  border-radius: 8px; }
 .wide { overflow-x: auto; } .wide svg { max-width: none; }
 .explore { border: 1px solid var(--line); border-radius: 8px; padding: .75rem; margin: 1rem 0; }
 .explore label { margin-right: 1rem; font-size: .9rem; }
@@ -139,11 +141,14 @@ def inspection_page(
     return page(f"Inside {analysis.name}", content)
 
 
-def picture_for_page(picture: Picture) -> Markup:
-    """A figure with its caption; a large one as wide as the page, or to be scrolled."""
+def picture_for_page(picture: Picture, svg: str) -> Markup:
+    """A figure with its caption; a large one as wide as the page, or to be scrolled.
+
+    Args:
+        svg: the content of the figure's SVG file.
+    """
     name = picture.path.replace("/", "-").replace("_", "-")
-    svg = svg_for_page(picture.figure, name, picture.caption.split(". ")[0])
-    shown = figure(svg, picture.caption)
+    shown = figure(svg_in_page(svg, name, picture.caption.split(". ")[0]), picture.caption)
     inches = picture.figure.get_size_inches()[0]
     if inches <= _PAGE_INCHES:
         return shown
@@ -155,6 +160,19 @@ def picture_for_page(picture: Picture) -> Markup:
     start, svg = svg.split("\n", 1)
     box = f'<div class="wide" tabindex="0"><div style="width:{width}px">{svg}</div></div>'
     return Markup(f"{start}\n{box}\n<figcaption>{rest}")
+
+
+def animation_for_page(gif: bytes) -> Markup:
+    """The head that changed most, as an image that is in the page."""
+    data = base64.b64encode(gif).decode("ascii")
+    alt = "A head's attention weights from step to step"
+    image = f'<img class="animation" alt="{alt}" src="data:image/gif;base64,{data}">'
+    caption = (
+        "The head whose attention changed most, forming: a frame for each of the steps at which "
+        "training was looked at. Each row is a query of the text that was followed, dark where it "
+        "reads."
+    )
+    return figure(image, caption)
 
 
 def _opening(analysis: Analysis) -> str:
@@ -244,8 +262,8 @@ def _probes(analysis: Analysis) -> list[Markup]:
             text(probe.point),
             text(probe.asked),
             text(probe.measure),
-            text(f"{probe.score:.2f}"),
-            text(f"{probe.chance:.2f}"),
+            text(f"{probe.score:.2f}".replace("-", "−")),
+            text(f"{probe.chance:.2f}".replace("-", "−")),
             text(str(probe.n_judged)),
         ]
         for probe in analysis.probes

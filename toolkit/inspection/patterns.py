@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 SPAN_SHARE = 0.9
+REPEATED_LENGTH, REPEATED_BATCH = 32, 4
 PATTERN_THRESHOLD = 0.4
 LOCAL_THRESHOLD = 0.5
 FOCUSED_THRESHOLD = 0.5
@@ -178,6 +179,22 @@ def text_scores(weights: Tensor, visible: Tensor) -> list[dict[str, Score]]:
             }
         )
     return found
+
+
+def repeated_tokens(vocab_size: int, block_size: int, seed: int) -> Tensor:
+    """Random tokens, repeated once, on which `repeated_scores` are measured: (B, 2·n).
+
+    The tokens of a sequence differ: each of the second half has one earlier copy.
+
+    >>> repeated_tokens(3, 100, seed=0).shape
+    torch.Size([4, 6])
+    """
+    length = min(REPEATED_LENGTH, vocab_size, block_size // 2)
+    generator = torch.Generator().manual_seed(seed)
+    once = torch.stack(
+        [torch.randperm(vocab_size, generator=generator)[:length] for _ in range(REPEATED_BATCH)]
+    )
+    return torch.cat((once, once), dim=1)
 
 
 def repeated_scores(weights: Tensor, visible: Tensor, ids: Tensor) -> list[dict[str, Score]]:

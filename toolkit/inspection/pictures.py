@@ -6,17 +6,24 @@ part lacks the figures of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolkit.inspection import figures
+from toolkit.inspection import figures, head_figures, layer_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from toolkit.inspection.inspector import Inspector
     from toolkit.inspection.report import Analysis
+    from toolkit.inspection.snapshots import Snapshot
+
+
+_GRADIENTS_OF_TRAINING = (
+    " At the right, the length of the gradient while the model was trained, on the text that was "
+    "followed then; where there was none, it is grey."
+)
 
 
 @dataclass(frozen=True)
@@ -36,26 +43,44 @@ class Picture:
     caption: str = ""
 
 
+@dataclass(frozen=True)
+class Training:
+    """What is known of how a model was trained.
+
+    Attributes:
+        curves: of its losses, drawn.
+        snapshots: of its inside, oldest first, if it was followed.
+        tokens: how the text is shown that they are of.
+    """
+
+    curves: Figure | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    tokens: tuple[str, ...] = ()
+
+
 def pictures(
-    analysis: Analysis, inspector: Inspector, *, every_head: bool, curves: Figure | None
+    analysis: Analysis,
+    inspector: Inspector,
+    training: Training,
+    *,
+    every_head: bool,
 ) -> Iterator[Picture]:
     """Each figure when it is asked for: those of long texts are too large to hold all of them.
 
     Args:
         every_head: one of each head too, for files alone.
-        curves: of the training, if there was one.
     """
     yield from _embeddings(analysis, inspector)
     if analysis.heads:
         yield from _attention(analysis, inspector, every_head=every_head)
         yield from _heads(analysis)
-    yield from _layers(analysis)
-    if curves is not None:
+    yield from _layers(analysis, training.snapshots)
+    if training.curves is not None:
         caption = (
             "The losses while the model was trained, smoothed. They are read from the run's "
             "metrics.jsonl."
         )
-        yield Picture("training_curves", curves, "Training", caption)
+        yield Picture("training_curves", training.curves, "Training", caption)
 
 
 def _embeddings(analysis: Analysis, inspector: Inspector) -> Iterator[Picture]:
@@ -99,8 +124,9 @@ def _attention(analysis: Analysis, inspector: Inspector, *, every_head: bool) ->
             figures.heads_figure(everything[own], tokens, titles[own]),
             "Attention",
             f"The attention weights of the heads of layer {layer}: each row is a query and sums "
-            "to 1, each column a token that is read. They are computed from the queries and keys "
-            "of this text; the word beside a head's number is its class, which is explained below.",
+            "to 1, each column a token that is read; the colour grows with the square root, so "
+            "that small weights can be seen. They are computed from the queries and keys of this "
+            "text; the word beside a head's number is its class, which is explained below.",
         )
     if every_head:
         for head, weights, title in zip(analysis.heads, everything, titles, strict=True):
@@ -115,7 +141,7 @@ def _heads(analysis: Analysis) -> Iterator[Picture]:
     section = "Heads compared"
     yield Picture(
         "attention/multihead_comparison",
-        figures.comparison_figure(analysis.heads),
+        head_figures.comparison_figure(analysis.heads),
         section,
         "How strongly each head shows each pattern: 0 is what attention spread evenly would "
         "reach, 1 a head that does nothing else. Induction and duplicate tokens are measured "
@@ -123,7 +149,7 @@ def _heads(analysis: Analysis) -> Iterator[Picture]:
     )
     yield Picture(
         "attention/entropy",
-        figures.entropy_figure(analysis.heads, analysis.even_entropy),
+        head_figures.entropy_figure(analysis.heads, analysis.even_entropy),
         section,
         "How spread out attention is at each depth: the entropy −Σ w ln w of a query's "
         "weights, as a mean over the queries. The dashed line is attention that takes the "
@@ -131,7 +157,7 @@ def _heads(analysis: Analysis) -> Iterator[Picture]:
     )
     yield Picture(
         "attention/received",
-        figures.received_figure(analysis.heads, analysis.tokens),
+        head_figures.received_figure(analysis.heads, analysis.tokens),
         section,
         "Which tokens are read more (red) or less (blue) than by even attention, as a power "
         "of two. A position's mean is over the queries that can see it, for everybody sees the "
@@ -139,7 +165,7 @@ def _heads(analysis: Analysis) -> Iterator[Picture]:
     )
     yield Picture(
         "attention/redundancy",
-        figures.redundancy_figure(analysis.redundancy),
+        head_figures.redundancy_figure(analysis.redundancy),
         section,
         "How differently each two heads attend: dark pairs do nearly the same. It is the mean "
         "Jensen-Shannon divergence of their weights over the queries, in bits.",
@@ -147,26 +173,26 @@ def _heads(analysis: Analysis) -> Iterator[Picture]:
     if any(found.which == "q" for found in analysis.qkv):
         yield Picture(
             "qkv/qkv_statistics",
-            figures.qkv_figure(analysis.qkv),
+            head_figures.qkv_figure(analysis.qkv),
             "Queries, keys, values",
             "How long the queries, keys and values of each head are. A point is a head, its "
             "height the mean length over the positions, after norms and rotation.",
         )
 
 
-def _layers(analysis: Analysis) -> Iterator[Picture]:
+def _layers(analysis: Analysis, snapshots: Sequence[Snapshot]) -> Iterator[Picture]:
     section = "Layers"
     if analysis.ablation.without_part:
         yield Picture(
             "qkv/layer_contributions",
-            figures.contributions_figure(analysis.contributions, analysis.ablation),
+            layer_figures.contributions_figure(analysis.contributions, analysis.ablation),
             section,
             "Left, how long what each part adds to the residual stream is, relative to the "
             "stream. Right, how much the loss on this text grows when the part adds nothing.",
         )
         yield Picture(
             "attention/head_ablation",
-            figures.ablation_figure(analysis.ablation),
+            layer_figures.ablation_figure(analysis.ablation),
             section,
             "How much the loss on this text grows (red) or falls (blue) without each head. "
             "The head's output is set to zero and the model is run again.",
@@ -174,7 +200,7 @@ def _layers(analysis: Analysis) -> Iterator[Picture]:
     if analysis.mlp:
         yield Picture(
             "mlp/sparsity",
-            figures.sparsity_figure(analysis.mlp),
+            layer_figures.sparsity_figure(analysis.mlp),
             section,
             "How many hidden units of each MLP are silent on this text. Near 0 is below a "
             "hundredth of the largest at its position; the strongest tenth is by their squares.",
@@ -184,16 +210,16 @@ def _layers(analysis: Analysis) -> Iterator[Picture]:
         names = [[analysis.vocabulary[token] for token in row.tokens] for row in rows]
         yield Picture(
             "qkv/logit_lens",
-            figures.lens_figure(rows, analysis.tokens, names),
+            layer_figures.lens_figure(rows, analysis.tokens, names),
             section,
             "What the model would say next if it ended at each depth, and how sure it would be. "
             "The stream there is sent through the last norm and the head (the logit lens).",
         )
     yield Picture(
         "qkv/gradient_flow",
-        figures.gradient_figure(analysis.gradients),
+        layer_figures.gradient_figure(analysis.gradients, snapshots),
         "Gradients",
         "How strongly this text pulls at each parameter, from the embedding to the head. It is "
         "the length of the gradient of the loss, and that of a plain gradient step beside that of "
-        "the weights.",
+        "the weights." + (_GRADIENTS_OF_TRAINING if snapshots else ""),
     )

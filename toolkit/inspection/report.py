@@ -7,6 +7,7 @@ docs/inspection.md.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import toolkit
-from toolkit.files import write_json, write_text
+from toolkit.files import write_bytes, write_json, write_text
 from toolkit.inspection.findings import (
     AblationFinding,
     Contribution,
@@ -33,8 +34,7 @@ from toolkit.inspection.probes import Probe
 from toolkit.jsonable import to_jsonable
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+    from toolkit.inspection.pictures import Training
     from toolkit.reporting.page import Markup
 
 REPORT_FORMAT = 1
@@ -132,13 +132,13 @@ def write_analysis(
     folder: Path,
     *,
     every_head: bool = False,
-    curves: Figure | None = None,
+    training: Training | None = None,
 ) -> list[Path]:
     """Write the report.
 
     Args:
         every_head: a figure of each head too.
-        curves: of the training, drawn, if there are any.
+        training: what is known of it.
 
     Returns:
         The files.
@@ -147,18 +147,30 @@ def write_analysis(
         MissingExtraError: matplotlib is not installed.
         ToolkitError: a file could not be written.
     """
-    from toolkit.inspection.page import inspection_page, picture_for_page
-    from toolkit.inspection.pictures import pictures
+    from toolkit.inspection.evolution import GIF_FILE, SECTION, evolution_pictures, head_forming
+    from toolkit.inspection.page import animation_for_page, inspection_page, picture_for_page
+    from toolkit.inspection.pictures import Training, pictures
     from toolkit.reporting.figures import save_figure
 
+    training = training or Training()
+    snapshots, tokens = training.snapshots, training.tokens
+    drawn = pictures(analysis, inspector, training, every_head=every_head)
+    evolution = evolution_pictures(snapshots, tokens) if len(snapshots) > 1 else iter(())
     # One figure at a time: those of long texts are large.
     written: list[Path] = []
     on_page: list[tuple[str, Markup]] = []
-    for picture in pictures(analysis, inspector, every_head=every_head, curves=curves):
+    for picture in itertools.chain(drawn, evolution):
         where = folder / picture.path
-        written += save_figure(picture.figure, where.parent, where.name)
+        png, svg = save_figure(picture.figure, where.parent, where.name)
+        written += [png, svg]
         if picture.section:
-            on_page.append((picture.section, picture_for_page(picture)))
+            drawing = picture_for_page(picture, svg.read_text("utf-8"))
+            on_page.append((picture.section, drawing))
+    if len(snapshots) > 1 and inspector.anatomy.n_layer:
+        animation = head_forming(snapshots, tokens)
+        write_bytes(folder / GIF_FILE, animation)
+        written.append(folder / GIF_FILE)
+        on_page.append((SECTION, animation_for_page(animation)))
     write_json(folder / REPORT_FILE, analysis.to_json())
     weights = [inspector.attention(layer) for layer in range(inspector.anatomy.n_layer)]
     write_text(folder / PAGE_FILE, inspection_page(analysis, weights, on_page))

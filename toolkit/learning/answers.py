@@ -49,8 +49,7 @@ def _heading(page: Page) -> str:
 
 def _stub(exercise: Exercise) -> str:
     task = textwrap.indent(f'"""{exercise.task}\n"""', "    ", lambda line: bool(line.strip()))
-    head = f"def {exercise.name}{exercise.signature}:"
-    return f"{head}\n{task}\n    raise NotImplementedError\n"
+    return f"{exercise.heading}\n{task}\n    raise NotImplementedError\n"
 
 
 def write_stubs(page: int | str, path: Path | None = None) -> Path:

@@ -58,7 +58,9 @@ def _check(exercise: Exercise, names: Mapping[str, Any]) -> Result:
     function = names.get(exercise.name)
     if not callable(function):
         problem = "there is no function of this name"
-        return Result(exercise.name, False, problem, hint=f"Write {_heading(exercise)}")
+        return Result(
+            exercise.name, False, problem, hint=f"Write def {exercise.name}{exercise.signature}:"
+        )
     answers = [_call(function, arguments) for arguments in exercise.inputs]
     for number, (arguments, got) in enumerate(zip(exercise.inputs, answers, strict=True)):
         expected = _call(exercise.solution, arguments)
@@ -124,10 +126,6 @@ def _beside_loops(
 
 def _shown(exercise: Exercise, arguments: tuple[Any, ...]) -> str:
     return f"{exercise.name}({', '.join(map(show, arguments))})"
-
-
-def _heading(exercise: Exercise) -> str:
-    return f"def {exercise.name}{exercise.signature}:"
 
 
 def _line(error: BaseException, function: Callable[..., Any]) -> str | None:

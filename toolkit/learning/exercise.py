@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+_WIDEST = 100  # of a line in the learner's file
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -42,6 +44,22 @@ class Exercise:
     @property
     def signature(self) -> str:
         """`(ids: Tensor, start: int) -> Tensor`, as it is written."""
-        signature = inspect.signature(self.solution)
-        parameters = [f"{p.name}: {p.annotation}" for p in signature.parameters.values()]
-        return f"({', '.join(parameters)}) -> {signature.return_annotation}"
+        return f"({', '.join(self._parameters)}) -> {self._returned}"
+
+    @property
+    def heading(self) -> str:
+        """The `def` line; one for each parameter where it would be too long."""
+        line = f"def {self.name}{self.signature}:"
+        if len(line) <= _WIDEST:
+            return line
+        lines = "".join(f"    {parameter},\n" for parameter in self._parameters)
+        return f"def {self.name}(\n{lines}) -> {self._returned}:"
+
+    @property
+    def _parameters(self) -> list[str]:
+        parameters = inspect.signature(self.solution).parameters.values()
+        return [f"{p.name}: {p.annotation}" for p in parameters]
+
+    @property
+    def _returned(self) -> str:
+        return str(inspect.signature(self.solution).return_annotation)

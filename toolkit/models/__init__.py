@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from toolkit.models.config import GPTConfig as GPTConfig
     from toolkit.models.config import ModelConfig as ModelConfig
     from toolkit.models.config import SingleHeadConfig as SingleHeadConfig
+    from toolkit.models.encoder_decoder import EncoderDecoderModel as EncoderDecoderModel
+    from toolkit.models.encoder_decoder_config import EncoderDecoderConfig as EncoderDecoderConfig
     from toolkit.models.gpt import GPTModel as GPTModel
     from toolkit.models.hf_configs import hf_config as hf_config
     from toolkit.models.interop import from_hf as from_hf
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from toolkit.models.single_head import SingleHeadModel as SingleHeadModel
     from toolkit.models.single_head import attention_weights as attention_weights
     from toolkit.models.single_head import scaled_scores as scaled_scores
+    from toolkit.models.source_cache import SourceCache as SourceCache
     from toolkit.models.stored import WEIGHT_FORMATS as WEIGHT_FORMATS
     from toolkit.models.stored import WeightFormat as WeightFormat
     from toolkit.models.stored import store_weights as store_weights
@@ -82,6 +85,8 @@ _HOME = {
         "ModelConfig",
         "SingleHeadConfig",
     ),
+    "encoder_decoder": ("EncoderDecoderModel",),
+    "encoder_decoder_config": ("EncoderDecoderConfig",),
     "gpt": ("GPTModel",),
     "hf_configs": ("hf_config",),
     "interop": ("from_hf", "to_hf_state_dict"),
@@ -96,6 +101,7 @@ _HOME = {
     ),
     "row_cache": ("RowCache",),
     "single_head": ("SingleHeadModel", "attention_weights", "scaled_scores"),
+    "source_cache": ("SourceCache",),
     "stored": ("WEIGHT_FORMATS", "WeightFormat", "store_weights"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

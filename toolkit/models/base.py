@@ -44,6 +44,8 @@ class LanguageModel(nn.Module, ABC):
     Attributes:
         name: the registry name ("bigram", "gpt", …).
         config: the frozen dataclass that it was built from.
+        takes_source: whether `forward` takes a source as well, after the targets: the model is one
+            of the next token given another text (`EncoderDecoderModel`).
         gradient_checkpointing: of a model with `blocks`: keep only what goes into each block, and
             compute the rest again in the backward pass. The same numbers, with less memory.
 
@@ -53,6 +55,7 @@ class LanguageModel(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    takes_source: ClassVar[bool] = False
     config: ModelConfig
     gradient_checkpointing: bool = False
 
@@ -152,32 +155,18 @@ class LanguageModel(nn.Module, ABC):
                 "Give it the last ones only."
             )
         if targets is not None:
-            _check_ids("targets", targets)
+            check_shape("targets", targets)
             if targets.shape != ids.shape:
                 raise UsageError(
                     f"targets have shape {tuple(targets.shape)}, ids {tuple(ids.shape)}; "
                     "there is one target for each id."
                 )
-            self._check_range("targets", targets)
+            check_range("targets", targets, self.config.vocab_size)
 
     def check_ids(self, ids: Tensor) -> None:
         """Raise UsageError unless ids are (B, T) tokens of this model."""
-        _check_ids("ids", ids)
-        self._check_range("ids", ids)
-
-    def _check_range(self, what: str, ids: Tensor) -> None:
-        # Only on the CPU: elsewhere reading the values would wait for the device at every step.
-        if ids.device.type != "cpu" or torch.compiler.is_compiling():
-            return
-        lowest, highest = (int(value) for value in ids.aminmax())
-        if what == "targets" and lowest == IGNORE_INDEX:
-            lowest = int(torch.where(ids == IGNORE_INDEX, 0, ids).min())
-        if lowest < 0 or highest >= self.config.vocab_size:
-            wrong = lowest if lowest < 0 else highest
-            raise UsageError(
-                f"{what} hold {wrong}, which is no token: this model's are "
-                f"0 … {self.config.vocab_size - 1}."
-            )
+        check_shape("ids", ids)
+        check_range("ids", ids, self.config.vocab_size)
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -194,13 +183,29 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(flat_logits, flat_targets, ignore_index=IGNORE_INDEX)
 
 
-def _check_ids(what: str, ids: Tensor) -> None:
+def check_shape(what: str, ids: Tensor) -> None:
+    """Raise UsageError unless ids are whole numbers of shape (B, T)."""
     if not isinstance(ids, Tensor):
         raise UsageError(f"{what} must be a tensor of shape (B, T), not {type(ids).__name__}.")
     if ids.dim() != 2 or 0 in ids.shape:
         raise UsageError(f"{what} must have shape (B, T), both at least 1; got {tuple(ids.shape)}.")
     if ids.dtype not in (torch.int64, torch.int32):
         raise UsageError(f"{what} must be int64 or int32, not {_dtype_name(ids)}.")
+
+
+def check_range(what: str, ids: Tensor, vocab_size: int) -> None:
+    """Raise UsageError where, on the CPU, an id is no token; of targets -100 is none and may be."""
+    # Only on the CPU: elsewhere reading the values would wait for the device at every step.
+    if ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    lowest, highest = (int(value) for value in ids.aminmax())
+    if what == "targets" and lowest == IGNORE_INDEX:
+        lowest = int(torch.where(ids == IGNORE_INDEX, 0, ids).min())
+    if lowest < 0 or highest >= vocab_size:
+        wrong = lowest if lowest < 0 else highest
+        raise UsageError(
+            f"{what} hold {wrong}, which is no token: this model's are 0 … {vocab_size - 1}."
+        )
 
 
 def _dtype_name(tensor: Tensor) -> str:

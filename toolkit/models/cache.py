@@ -7,8 +7,8 @@ The memory is a ring. Position p lies in slot p mod S of S slots, and a position
 `span` makes room for the newest. Attention does not mind the order of slots: a key carries its
 rotation with it, and ALiBi's distances are computed from the slots.
 
-Shapes: L layers, B rows, G key/value heads, S slots, D head width. Left out: rows of different
-lengths, and keys and values in fewer bits than the model's own numbers.
+Shapes: L layers, B rows, G key/value heads, S slots, D head width. Rows of different lengths are
+in `row_cache`. Left out: keys and values in fewer bits than the model's own numbers.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from toolkit.errors import UnknownNameError, UsageError
 
@@ -223,12 +223,8 @@ class GPTConfig(ModelConfig):
                 f"--head-dim {self.head_dim} must be even for rotary positions "
                 f"(--n-embd {self.n_embd}, --n-head {self.n_head})"
             )
-        if not _is_number(self.dropout) or not 0.0 <= self.dropout < 1.0:
-            raise UsageError(f"--dropout {self.dropout} must be at least 0 and below 1")
-        for field in ("norm_eps", "rope_theta"):
-            value = getattr(self, field)
-            if not _is_number(value) or value <= 0:
-                raise UsageError(f"{flag(field)} {value} must be a number above 0")
+        require_probability(self, "dropout")
+        require_above_zero(self, "norm_eps", "rope_theta")
 
     def _fill_in_the_usual(self) -> None:
         # Frozen dataclasses are set through object.__setattr__; this happens before anybody sees
@@ -239,10 +235,37 @@ class GPTConfig(ModelConfig):
         if self.n_kv_head == 0:
             object.__setattr__(self, "n_kv_head", self.n_head)
         if self.n_inner == 0:
-            usual = 4 * self.n_embd
-            if self.mlp == "swiglu":
-                usual = math.ceil(8 * self.n_embd / 3 / 32) * 32
-            object.__setattr__(self, "n_inner", usual)
+            object.__setattr__(self, "n_inner", usual_n_inner(self.n_embd, self.mlp))
+
+
+class LayerConfig(Protocol):
+    """What the parts in `layers` are made from: fields of a `GPTConfig`, and of any other
+    configuration whose model is made of these parts."""
+
+    @property
+    def n_head(self) -> int: ...
+    @property
+    def n_kv_head(self) -> int: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def n_inner(self) -> int: ...
+    @property
+    def norm(self) -> str: ...
+    @property
+    def norm_order(self) -> str: ...
+    @property
+    def norm_eps(self) -> float: ...
+    @property
+    def qk_norm(self) -> bool: ...
+    @property
+    def mlp(self) -> str: ...
+    @property
+    def bias(self) -> bool: ...
+    @property
+    def dropout(self) -> float: ...
 
 
 PlainConfig = TypeVar("PlainConfig", bound=ModelConfig)
@@ -345,6 +368,28 @@ def require_bool(config: Any, *fields: str) -> None:
     for field in fields:
         if not isinstance(getattr(config, field), bool):
             raise UsageError(f"{flag(field)} {getattr(config, field)} must be true or false")
+
+
+def require_probability(config: Any, *fields: str) -> None:
+    """Raise UsageError unless each field is a number of at least 0 and below 1."""
+    for field in fields:
+        value = getattr(config, field)
+        if not _is_number(value) or not 0.0 <= value < 1.0:
+            raise UsageError(f"{flag(field)} {value} must be at least 0 and below 1")
+
+
+def require_above_zero(config: Any, *fields: str) -> None:
+    """Raise UsageError unless each field is a number above 0."""
+    for field in fields:
+        value = getattr(config, field)
+        if not _is_number(value) or value <= 0:
+            raise UsageError(f"{flag(field)} {value} must be a number above 0")
+
+
+def usual_n_inner(n_embd: int, mlp: str) -> int:
+    """Hidden channels of an MLP: 4 · n_embd; 8/3 · n_embd rounded up to a multiple of 32 for
+    "swiglu", which has three matrices instead of two, so that all have about as many parameters."""
+    return math.ceil(8 * n_embd / 3 / 32) * 32 if mlp == "swiglu" else 4 * n_embd
 
 
 def _is_number(value: object) -> bool:

@@ -155,7 +155,7 @@ class GPTModel(LanguageModel):
     def new_cache(self, rows: int = 1, capacity: int | None = None) -> KVCache:
         return KVCache(**self._cache_options(rows, capacity))
 
-    def _cache_options(self, rows: int, capacity: int | None) -> Any:
+    def _cache_options(self, rows: int, capacity: int | None) -> dict[str, Any]:
         config = self.config
         return {
             "shape": (config.n_layer, rows, config.n_kv_head, config.head_dim),

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit.models.config import GPTConfig
+from toolkit.models.config import LayerConfig
 from toolkit.models.fused import rms_norm_in_training
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
-def make_norm(config: GPTConfig) -> nn.Module:
+def make_norm(config: LayerConfig) -> nn.Module:
     """The norm that a config names, over the residual stream."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.n_embd, config.norm_eps)
@@ -147,7 +147,7 @@ class CausalSelfAttention(nn.Module):
     few percent faster on a CPU and saves two launches on a GPU.
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         self.n_head, self.n_kv_head = config.n_head, config.n_kv_head
         self.head_dim, self.dropout = config.head_dim, config.dropout
@@ -170,7 +170,8 @@ class CausalSelfAttention(nn.Module):
     ) -> Tensor:
         """(B, T, C) to (B, T, C).
 
-        The mask is `attention_mask`'s; None is the causal one. With a cache the positions before
+        The mask is `attention_mask`'s, or any other of True where a key is seen, as an encoder
+        has it (which looks forward too); None is the causal one. With a cache the positions before
         these are read from it and the new ones kept in it; None then means that all is seen.
         """
         b, t, _ = x.shape
@@ -226,16 +227,19 @@ def relu2(h: Tensor) -> Tensor:
     return F.relu(h).square()
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "relu": F.relu, "relu2": relu2}
+
+
 class MLP(nn.Module):
     """Two matrices with a nonlinearity between them, the one that `config.mlp` names.
 
-    y = down(f(up(x))),  f = gelu or relu2
+    y = down(f(up(x))),  f = gelu, relu or relu2
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         self.up = linear(config.n_embd, config.n_inner, bias=config.bias)
-        self.activation = relu2 if config.mlp == "relu2" else gelu
+        self.activation = ACTIVATIONS[config.mlp]
         self.down = linear(config.n_inner, config.n_embd, bias=config.bias)
         self.down_dropout = nn.Dropout(config.dropout)
 
@@ -253,7 +257,7 @@ class SwiGLUMLP(nn.Module):
     Shazeer 2020, arXiv:2002.05202. Gate and up are one matrix, gate first.
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         self.gate_up = linear(config.n_embd, 2 * config.n_inner, bias=config.bias)
         self.down = linear(config.n_inner, config.n_embd, bias=config.bias)
@@ -284,7 +288,7 @@ class Block(nn.Module):
     models need a careful warm-up.
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         self.post = config.norm_order == "post"
         self.norm1 = make_norm(config)

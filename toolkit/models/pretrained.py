@@ -27,7 +27,7 @@ from toolkit.models.hf_configs import HF_MODEL_TYPES, config_from_hf, hf_config,
 from toolkit.models.interop import fill_model, stored_tensors
 from toolkit.models.registry import (
     MODEL_TYPE_PREFIX,
-    available_models,
+    MODELS,
     build_model,
     config_from_dict,
     config_to_dict,
@@ -188,7 +188,7 @@ def _read_config(path: Path) -> tuple[ModelConfig, str | None]:
         raise RunError(f"No model in {path.parent}: {CONFIG_FILE} is missing.")
     values = _read_json(path)
     model_type = values.get("model_type")
-    ours = [MODEL_TYPE_PREFIX + name for name in available_models()]
+    ours = [MODEL_TYPE_PREFIX + name for name in MODELS]
     try:
         if model_type in HF_MODEL_TYPES:
             return config_from_hf(values), model_type

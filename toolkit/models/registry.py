@@ -26,6 +26,10 @@ from toolkit.models.config import (
     make_gpt_config,
     make_plain_config,
 )
+from toolkit.models.encoder_decoder_config import (
+    EncoderDecoderConfig,
+    make_encoder_decoder_config,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +50,13 @@ class ModelEntry:
         config_class: its configuration.
         make_config: makes one from a vocabulary size, a preset, a size and single fields.
         home: its class, as "module:Class".
+        takes_source: whether it answers a text instead of continuing one.
     """
 
     config_class: type[ModelConfig]
     make_config: Callable[..., ModelConfig]
     home: str
+    takes_source: bool = False
 
     def model_class(self) -> type[LanguageModel]:
         """Import the class."""
@@ -74,16 +80,24 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "single-head": _plain("single-head", SingleHeadConfig, "single_head:SingleHeadModel"),
     "gpt": ModelEntry(GPTConfig, make_gpt_config, "toolkit.models.gpt:GPTModel"),
+    "encoder-decoder": ModelEntry(
+        EncoderDecoderConfig,
+        make_encoder_decoder_config,
+        "toolkit.models.encoder_decoder:EncoderDecoderModel",
+        takes_source=True,
+    ),
 }
 
 
 def available_models() -> list[str]:
-    """The names that `create_model` takes, in the order in which one learns them.
+    """The models that continue a text, in the order in which one learns them.
+
+    Beside them there is `encoder-decoder`, which answers a text with another one.
 
     >>> available_models()
     ['bigram', 'average-loop', 'average-matmul', 'average-softmax', 'single-head', 'gpt']
     """
-    return list(MODELS)
+    return [name for name, entry in MODELS.items() if not entry.takes_source]
 
 
 def find_model(name: str) -> ModelEntry:
@@ -126,7 +140,7 @@ def create_model(
     """A new model with weights drawn from `seed`.
 
     Args:
-        name: one of `available_models()`.
+        name: one of `available_models()`, or "encoder-decoder".
         vocab_size: V.
         preset: of the model's parts, "gpt2" or "modern" (None: "modern"); only for "gpt".
         size: of its numbers, "nano" … "xl" (None: "micro").

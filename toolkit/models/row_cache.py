@@ -37,10 +37,10 @@ class LayerRows:
         Returns:
             What the queries of these positions read, in the order of `RowCache.mask`.
         """
-        rows, slots, filled = self._cache.rows, self._cache.next_slots, self._cache.filled
-        index = torch.arange(rows, device=slots.device)
+        index, slots = self._cache.next_places
         self._keys[index, :, slots] = keys[:, :, 0]
         self._values[index, :, slots] = values[:, :, 0]
+        rows, filled = self._cache.rows, self._cache.filled
         return self._keys[:rows, :, :filled], self._values[:rows, :, :filled]
 
 
@@ -53,8 +53,8 @@ class RowCache:
         rows: how many are in use; they are the first ones.
         lengths: how many tokens each row has so far, int64 (B) on the CPU.
         limit: the most tokens that a row can have; None for no bound.
-        next_slots, filled: where the next position of each row in use goes (its device is the
-            cache's), and how many slots are in use with it; see `advance`.
+        next_places: where the next position of each row in use goes, its row and its slot (B), and
+        filled: how many slots are in use with it; see `advance`.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class RowCache:
         self.lengths = torch.zeros(rows, dtype=torch.long)
         # A ring of fewer slots than attention sees must not come round.
         self.limit = slots if slots < span else limit
-        self.next_slots = torch.zeros(0, dtype=torch.long, device=like.device)
-        self.filled = 0
+        nothing = torch.zeros(0, dtype=torch.long, device=like.device)
+        self.next_places, self.filled = (nothing, nothing), 0
 
     @property
     def slots(self) -> int:
@@ -132,7 +132,9 @@ class RowCache:
         longest = int(positions.max())
         if self.limit is not None and longest >= self.limit:
             raise UsageError(f"A row has {longest} tokens already, and no more fit here.")
-        self.next_slots = (positions % self.slots).to(self.keys.device)
+        device = self.keys.device
+        slots = (positions % self.slots).to(device)
+        self.next_places = (torch.arange(self.rows, device=device), slots)
         self.filled = min(longest + 1, self.slots)
         return positions
 

@@ -2,7 +2,9 @@
 
 The names are the same for every model; one that lacks a part lacks its names. A layer is
 `blocks.0`, `blocks.1`, …, also in the models below gpt on the ladder, whose one average or head is
-layer 0. Letters: B batch, T queries, S keys (as many), C channels, H query heads, G key/value
+layer 0. Where a model has two stacks, the name of the stack comes before that of the layer, and
+attention to the other stack is `cross`: `encoder.blocks.0.attn.q`, `decoder.blocks.0.cross.q`.
+Letters: B batch, T queries, S keys (as many), C channels, H query heads, G key/value
 heads, D head width, I hidden channels of the MLP, V vocabulary.
 """
 
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from toolkit.models.anatomy import Anatomy, anatomy_of
+from toolkit.models.anatomy import Anatomy, anatomy_of, stacks_of
 
 LAYER = "blocks.*."
 """How the name of a point of every layer begins in `TAPS`."""
@@ -79,6 +81,11 @@ def tap_names(model: nn.Module | Anatomy) -> tuple[str, ...]:
     Raises:
         UsageError: a class of models that is not known.
     """
+    if not isinstance(model, Anatomy):
+        stacks = stacks_of(model)
+        if len(stacks) > 1:
+            names = [stack + name for stack, of in stacks.items() for name in _of_stack(of)]
+            return (*names, "logits")
     anatomy = model if isinstance(model, Anatomy) else anatomy_of(model)
     if anatomy.kind == "bigram":
         return ("logits",)
@@ -103,9 +110,23 @@ def tap_names(model: nn.Module | Anatomy) -> tuple[str, ...]:
 def tap_of(name: str) -> Tap:
     """What is known of a point, by its name in a model.
 
-    >>> tap_of("blocks.3.attn.q").shape
-    'B, H, T, D'
+    >>> tap_of("blocks.3.attn.q").shape, tap_of("decoder.blocks.0.cross.weights").shape
+    ('B, H, T, D', 'B, H, T, S')
     """
-    pieces = name.split(".")
-    general = ".".join(["blocks", "*", *pieces[2:]]) if pieces[0] == "blocks" else name
+    stackless = name.removeprefix("encoder.").removeprefix("decoder.").replace(".cross.", ".attn.")
+    pieces = stackless.split(".")
+    general = ".".join(["blocks", "*", *pieces[2:]]) if pieces[0] == "blocks" else stackless
     return next(tap for tap in TAPS if tap.name == general)
+
+
+def _of_stack(stack: Anatomy) -> list[str]:
+    """The points of an encoder or a decoder: of its layers, and its norm."""
+    in_layer = [tap.name.removeprefix(LAYER) for tap in TAPS if tap.name.startswith(LAYER)]
+    if not stack.gated:
+        in_layer.remove("mlp.up")
+    if stack.layers[0].cross is not None:
+        after = in_layer.index("attn.out") + 1
+        of_cross = [name.replace("attn.", "cross.") for name in in_layer if "attn." in name]
+        in_layer[after:after] = of_cross
+    found = [f"blocks.{layer}.{name}" for layer in range(stack.n_layer) for name in in_layer]
+    return found if stack.norm is None else [*found, "norm.in", "norm.out"]

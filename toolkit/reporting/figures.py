@@ -153,7 +153,12 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def svg_for_page(figure: Figure, name: str, label: str) -> str:
-    """The figure as an `<svg>` element to be put into a page.
+    """The figure as an `<svg>` element to be put into a page; see `svg_in_page`."""
+    return svg_in_page(render(figure, "svg").decode("utf-8"), name, label)
+
+
+def svg_in_page(svg: str, name: str, label: str) -> str:
+    """The content of an SVG file as an element to be put into a page.
 
     Args:
         name: precedes its ids, so that several figures fit into a page; letters and hyphens.
@@ -161,7 +166,6 @@ def svg_for_page(figure: Figure, name: str, label: str) -> str:
     """
     from html import escape
 
-    svg = render(figure, "svg").decode("utf-8")
     svg = svg[svg.index("<svg") :]
     for part in (r"<!--.*?-->\s*", r"<metadata>.*?</metadata>\s*", r' xmlns(:\w+)?="[^"]*"'):
         svg = re.sub(part, "", svg, flags=re.DOTALL)

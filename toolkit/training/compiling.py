@@ -61,7 +61,7 @@ def compile_model(
     ids = torch.zeros(shape, dtype=torch.int64, device=model.device)  # (B, T)
     forward = torch.compile(model, backend=BACKEND)
     try:
-        output = forward(ids, ids) if with_targets else forward(ids)
+        output = forward(ids, ids if with_targets else None)
         loss = output.logits.float().mean() if output.loss is None else output.loss
         loss.backward()  # type: ignore[no-untyped-call]  # of torch
     except Exception as error:  # whatever a compiler raises: its classes differ by backend

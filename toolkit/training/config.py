@@ -11,7 +11,7 @@ from toolkit.models.config import flag
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OPTIMIZERS = ("adamw", "muon")
-SCHEDULES = ("cosine", "linear", "wsd")
+SCHEDULES = ("cosine", "linear", "wsd", "inverse-sqrt")
 PARALLEL = ("auto", "ddp", "fsdp")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -36,8 +36,9 @@ class TrainConfig:
         learning_rate: the highest, reached after the warm-up; with "muon", of the matrices.
         adam_learning_rate: with "muon", of all else; None: a fifth of `learning_rate`.
         momentum: Muon's.
-        schedule: how the learning rate falls after the warm-up: "cosine", "linear", or "wsd"
-            (it stays for the first 80% and then falls linearly).
+        schedule: how the learning rate falls after the warm-up: "cosine", "linear", "wsd" (it
+            stays for the first 80% and then falls linearly) or "inverse-sqrt" (as one over the
+            root of the step).
         min_lr_ratio: the lowest at the end, as a share of the highest.
         warmup_steps: steps of linear warm-up.
         weight_decay: of matrices; norms, biases and embeddings have none.
@@ -58,6 +59,9 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints; 0: only at the end.
         early_stop: stop after so many evaluations without a better loss; 0: never; None: after
             10, once overfitting was noticed (`progress.py`).
+        track_internals: steps between snapshots of what the model is like inside
+            (`toolkit.internals`); 0: none.
+        track_text: the text that they are of; "": the first tokens of the validation part.
         log_every: steps between lines in metrics.jsonl.
         seed: of weights, batches and dropout.
         device: "auto" takes what there is: cuda, else mps, else cpu.
@@ -93,6 +97,8 @@ class TrainConfig:
     sample_every: int = 0
     checkpoint_every: int = 500
     early_stop: int | None = None
+    track_internals: int = 0
+    track_text: str = ""
     log_every: int = 10
     seed: int = 0
     device: str = "auto"
@@ -106,7 +112,7 @@ class TrainConfig:
             self._check_type(option.name, str(option.type))
         for field in ("batch_size", "grad_accumulation", "eval_every", "log_every"):
             self._check(field, getattr(self, field) >= 1, "must be at least 1")
-        for field in ("sample_every", "checkpoint_every", "warmup_steps"):
+        for field in ("sample_every", "checkpoint_every", "warmup_steps", "track_internals"):
             self._check(field, getattr(self, field) >= 0, "must not be negative")
         for field in ("learning_rate", "weight_decay", "grad_clip"):
             self._check(field, math.isfinite(getattr(self, field)), "must be a finite number")
@@ -129,6 +135,8 @@ class TrainConfig:
             self._check("max_steps", self.max_steps >= 1, "must be at least 1")
         if self.max_time is not None:
             self._check("max_time", self.max_time > 0, "must be above 0 seconds")
+        if self.track_text and not self.track_internals:
+            raise UsageError("--track-text needs --track-internals N: every how many steps.")
         if self.max_steps is None and self.max_time is None:
             raise UsageError("Training needs an end: give --max-steps or --max-time.")
         if self.optimizer not in OPTIMIZERS:

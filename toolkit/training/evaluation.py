@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from toolkit.data import TokenDataset, evaluation_batches
+from toolkit.data import TrainingData
 from toolkit.models import LanguageModel
 from toolkit.training.devices import autocast
 from toolkit.training.distributed import World
@@ -17,13 +17,14 @@ _EVAL_TOKENS = 8192  # in a batch: enough to keep two cores busy
 @torch.inference_mode()
 def validation_loss(
     model: LanguageModel,
-    dataset: TokenDataset,
+    dataset: TrainingData,
     *,
     dtype: torch.dtype = torch.float32,
     stop: Callable[[], bool] = lambda: False,
     world: World | None = None,
 ) -> float | None:
-    """The mean loss in nats over every token of the validation part but the first.
+    """The mean loss in nats over all targets of the validation part: of a text, every token but
+    the first.
 
     The model is measured in evaluation mode, where it is, and left in training mode. None if
     `stop` said so on the way. The processes of a world take the batches in turn, and all get the
@@ -31,8 +32,7 @@ def validation_loss(
     """
     world = world or World()
     model.eval()
-    batches = evaluation_batches(
-        dataset,
+    batches = dataset.evaluation_batches(
         batch_size=max(1, _EVAL_TOKENS // model.block_size),
         block_size=model.block_size,
         device=model.device,
@@ -41,13 +41,13 @@ def validation_loss(
     sums: list[float] = []
     counts: list[float] = []
     try:
-        for x, y in batches:
+        for batch in batches:
             if stop():
                 return None
             with autocast(model.device, dtype):
-                loss = model(x, y).loss
+                loss = model(*batch).loss
             assert loss is not None
-            targets = int((y >= 0).sum())
+            targets = int((batch[1] >= 0).sum())
             sums.append(float(loss) * targets if targets else 0.0)
             counts.append(targets)
     finally:

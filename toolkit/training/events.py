@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -20,6 +20,7 @@ class TrainResult:
         interrupted: stopped from outside; it can be resumed.
         early_stopped: stopped because the validation loss no longer fell.
         overfitting: after the best loss the validation loss rose while the training loss fell.
+        scores: what else was measured when the loss was best, by name.
     """
 
     steps: int
@@ -32,6 +33,7 @@ class TrainResult:
     interrupted: bool = False
     early_stopped: bool = False
     overfitting: bool = False
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The validation part was measured, all of it."""
+    """The validation part was measured, all of it; `scores` are what else was, by name."""
 
     step: int
     train_loss: float | None
@@ -71,6 +73,7 @@ class Evaluated:
     bits_per_byte: float
     best: bool
     elapsed: float
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

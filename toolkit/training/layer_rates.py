@@ -24,16 +24,21 @@ _P = TypeVar("_P", bound=Tensor)
 
 
 def require_layers(model: nn.Module, config: TrainConfig) -> None:
-    """Raise UsageError where an option is about layers and the model has none (`blocks`)."""
+    """Raise UsageError where an option is about layers and the model has none (`blocks`), or two
+    stacks of them where one is asked for."""
     if isinstance(getattr(model, "blocks", None), nn.ModuleList):
         return
     wanted = {
         "layer_decay": config.layer_decay < 1,
         "gradient_checkpointing": config.gradient_checkpointing,
     }
+    name = getattr(model, "name", type(model).__name__)
+    if getattr(model, "takes_source", False):
+        if config.layer_decay < 1:
+            raise UsageError(f"--layer-decay is for a model with one stack of layers, not {name}.")
+        return
     for field, given in wanted.items():
         if given:
-            name = getattr(model, "name", type(model).__name__)
             raise UsageError(f"{flag(field)} is for a model with several layers; {name} has none.")
 
 

@@ -22,7 +22,11 @@ from toolkit.models.base import IGNORE_INDEX
 
 
 def training_losses(
-    forward: Callable[..., LMOutput], ids: Tensor, targets: Tensor, label_smoothing: float
+    forward: Callable[..., LMOutput],
+    ids: Tensor,
+    targets: Tensor,
+    label_smoothing: float,
+    *source: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One forward pass: the loss to differentiate, and the plain one to report.
 
@@ -30,12 +34,13 @@ def training_losses(
         forward: a model, or what computes the same faster.
         ids, targets: (B, T); a target of -100 does not count.
         label_smoothing: ε; with 0 both losses are the model's own.
+        source: (B, S), for a model that takes one.
     """
     if not label_smoothing:
-        loss = forward(ids, targets).loss
+        loss = forward(ids, targets, *source).loss
         assert loss is not None
         return loss, loss
-    return smoothed_losses(forward(ids).logits, targets, label_smoothing)
+    return smoothed_losses(forward(ids, None, *source).logits, targets, label_smoothing)
 
 
 def smoothed_losses(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ evaluations and by more than chance does, so that one unlucky evaluation is no a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toolkit.training.events import Overfitting
 
@@ -22,6 +22,7 @@ class Progress:
 
     Attributes:
         best_train_loss: the training loss when the validation loss was best.
+        best_scores: what else was measured at the best loss, by name.
         overfitting_from: the step of the best loss, once overfitting was noticed; a better loss
             takes it back.
     """
@@ -38,6 +39,7 @@ class Progress:
     last_train_loss: float | None = None
     best_train_loss: float | None = None
     overfitting_from: int | None = None
+    best_scores: dict[str, float] = field(default_factory=dict)
 
     def note_step(self, loss: float) -> None:
         """A step was done."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.data import TokenDataset
+from toolkit.data import TrainingData
 from toolkit.errors import TrainingError, UsageError
 from toolkit.models import LanguageModel
 from toolkit.smoothing import exponential_mean
@@ -95,7 +95,7 @@ def rising_rates(low: float, high: float, steps: int) -> Floats:
 
 def range_test(
     model: LanguageModel,
-    dataset: TokenDataset,
+    dataset: TrainingData,
     config: TrainConfig,
     *,
     low: float = LOWEST,
@@ -152,7 +152,7 @@ class _RisingTrainer(Trainer):
     """A trainer whose steps take given learning rates."""
 
     def __init__(
-        self, model: LanguageModel, dataset: TokenDataset, config: TrainConfig, rates: Any
+        self, model: LanguageModel, dataset: TrainingData, config: TrainConfig, rates: Any
     ):
         super().__init__(model, dataset, config)
         self._rates = rates

@@ -21,6 +21,10 @@ def learning_rate(
     "cosine" falls as half a cosine (Loshchilov and Hutter 2017), "linear" as a line, "wsd" stays
     for the first 80% and then falls as a line (Hu et al. 2024, arXiv:2404.06395).
 
+    "inverse-sqrt" falls as peak · sqrt(warmup_steps / step), whatever the end is, and knows no
+    `min_ratio`: with a peak of (n_embd · warmup_steps)^−½ it is the schedule of Vaswani et al.
+    2017, section 5.3, n_embd^−½ · min(step^−½, step · warmup_steps^−1.5).
+
     Args:
         step: steps done; the first step has 0.
         decay: how far along the fall training is, 0 to 1 (see `decay_share`).
@@ -30,6 +34,8 @@ def learning_rate(
     [0.5, 1.0, 1.0, 0.55, 0.1]
     """
     warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if schedule == "inverse-sqrt":
+        return peak * warm * math.sqrt(min(1.0, max(warmup_steps, 1) / (step + 1)))
     share = min(decay, 1.0)
     if schedule == "linear":
         height = 1.0 - share

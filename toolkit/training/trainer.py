@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from toolkit.data import BatchLoader, TokenDataset, bits_per_byte
+from toolkit.data import TrainingData, bits_per_byte
 from toolkit.errors import RunError, TrainingError, UsageError
 from toolkit.models import LanguageModel, LMOutput
 from toolkit.training.checkpoint import (
@@ -66,24 +66,31 @@ class Trainer:
     def __init__(
         self,
         model: LanguageModel,
-        dataset: TokenDataset,
+        dataset: TrainingData,
         config: TrainConfig,
         *,
         folder: str | Path | None = None,
         sample: Callable[[LanguageModel], str] | None = None,
+        score: Callable[[LanguageModel], dict[str, float]] | None = None,
         save_best: Callable[[LanguageModel], None] | None = None,
+        observe: Callable[[LanguageModel, int], None] | None = None,
         world: World | None = None,
     ) -> None:
         """
         Args:
+            dataset: what to train and to validate on.
             sample: makes a text from the model, every `sample_every` steps.
+            score: measures something else than the loss, at every evaluation, and leaves the model
+                as it is.
             save_best: called when the validation loss is the lowest so far, and at the end of a
                 training without validation.
+            observe: shown the model and its step, before training and every `track_internals`
+                steps; it leaves the model as it is.
             world: the processes that train together; None: as torchrun's variables say.
 
         Raises:
-            UsageError: too little text for a window, a device that is not there, or an option for
-                layers and a model without.
+            UsageError: too little text for a window, a device that is not there, an option for
+                layers and a model without, or for one of pairs several processes or --compile.
         """
         if dataset.vocab_size > model.config.vocab_size:
             raise UsageError(
@@ -96,6 +103,12 @@ class Trainer:
         self._world = world or join_world(config.parallel, config.device)
         if config.compile and self._world.size > 1:
             raise UsageError("--compile is for one process alone: leave it or torchrun out.")
+        if model.takes_source:
+            # Batches differ in shape and in how many targets count.
+            if config.compile:
+                raise UsageError(f"--compile is not for the model {model.name}: leave it out.")
+            if self._world.size > 1:
+                raise UsageError(f"The model {model.name} trains in one process: no torchrun.")
         self.device = self._world.device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         rows = self._world.rows(config.batch_size)
@@ -103,8 +116,7 @@ class Trainer:
         model.gradient_checkpointing = config.gradient_checkpointing
         self._module = self._world.prepare(self.model)
         self.optimizer = make_optimizer(model, config)
-        self.loader = BatchLoader(
-            dataset,
+        self.loader = dataset.loader(
             batch_size=config.batch_size,
             block_size=model.block_size,
             seed=config.seed,
@@ -114,7 +126,9 @@ class Trainer:
         self.progress = Progress()
         self._folder = Path(folder) if folder is not None else None
         self._sample = sample
+        self._score = score
         self._save_best = save_best
+        self._observe = observe
         self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         # Each process drops out other channels; with one process it is the seed itself.
         self._random = OwnRandom(config.seed + self._world.rank, self.device)
@@ -150,7 +164,8 @@ class Trainer:
         self.model.train()
         wanted = config.compile
         if wanted is None:
-            wanted = self._world.size == 1 and compiling_pays(config, self.device)
+            alike = self._world.size == 1 and not self.model.takes_source
+            wanted = alike and compiling_pays(config, self.device)
         if wanted and not self._is_over(started):
             yield self._compile()
         speed = _Speed(progress)
@@ -186,12 +201,15 @@ class Trainer:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         total = torch.zeros((), device=self.device)
         batches = [self.loader.next_batch() for _ in range(config.grad_accumulation)]
-        shares = target_shares([y for _, y in batches])
+        shares = target_shares([targets for _, targets, *_ in batches])
         with self._random.lent(), self._tf32():
-            for number, ((x, y), share) in enumerate(zip(batches, shares.unbind(), strict=True), 1):
+            for number, (batch, share) in enumerate(zip(batches, shares.unbind(), strict=True), 1):
+                x, y, *source = batch
                 with self._world.accumulating(self._module, last=number == len(batches)):
                     with autocast(self.device, self.dtype):
-                        loss, plain = training_losses(self._forward, x, y, config.label_smoothing)
+                        loss, plain = training_losses(
+                            self._forward, x, y, config.label_smoothing, *source
+                        )
                     loss = share_of_loss(loss, share)
                     self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
                 total += share_of_loss(plain.detach(), share)
@@ -260,15 +278,14 @@ class Trainer:
         return seconds if self.config.max_time is None else self._world.same(seconds)
 
     def _tokens(self) -> int:
-        config = self.config
-        rows = config.batch_size * config.grad_accumulation
-        return self.progress.step * rows * self.model.block_size
+        return self.loader.num_tokens(self.progress.step * self.config.grad_accumulation)
 
     # -- between steps ------------------------------------------------------------------------
 
     def _after_step(self, started: float, signals: StopOnSignal, last: bool) -> Iterator[Event]:
         config, progress = self.config, self.progress
         step = progress.step
+        self._show_inside()
         if step == 0:
             return
         if (last or step % config.eval_every == 0) and progress.evaluated_at != step:
@@ -295,6 +312,16 @@ class Trainer:
         if due and not last and self._folder is not None:
             yield self._checkpoint()
 
+    def _show_inside(self) -> None:
+        """Twice after the same step, where training is resumed: with the same result."""
+        every, step = self.config.track_internals, self.progress.step
+        if self._observe is None or not every or step % every:
+            return
+        with self._random.lent(keep=False), self._averaged():
+            model = self._world.whole(self.model)
+            if model is not None:
+                self._observe(model, step)
+
     def _evaluate(self, started: float, signals: StopOnSignal) -> Iterator[Event]:
         """Measure the validation part, unless there is none, or a signal cuts it short."""
         if self.dataset.num_tokens("val") < 2:
@@ -320,6 +347,9 @@ class Trainer:
             best = progress.note_evaluation(loss)
             if best and not first:
                 self._save_weights()
+            scores = {} if self._score is None else self._score(self.model)
+            if best:
+                progress.best_scores = scores
         event = Evaluated(
             progress.step,
             progress.last_train_loss,
@@ -327,6 +357,7 @@ class Trainer:
             self._bits_per_byte(loss),
             best,
             progress.elapsed,
+            scores,
         )
         self._write_metrics(
             {
@@ -335,6 +366,7 @@ class Trainer:
                 "train_loss": event.train_loss,
                 "val_loss": event.val_loss,
                 "bits_per_byte": event.bits_per_byte,
+                **scores,
                 "elapsed": round(event.elapsed, 3),
             }
         )
@@ -401,6 +433,7 @@ class Trainer:
             interrupted,
             early_stopped,
             overfitting=progress.overfitting_from is not None,
+            scores=progress.best_scores,
         )
 
     # -- how it computes ----------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""A real server in a thread, and how to ask it."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+
+from toolkit.generation import Generator
+from toolkit.serving import Limits, listen, make_app, url_of
+from toolkit.serving.server import Server
+from toolkit.tokenizers import CharTokenizer
+
+LETTERS = CharTokenizer("abcdefghijklmnopqrstuvwxyz .\n")
+
+
+@dataclass
+class Running:
+    """A server that answers, and how to ask it."""
+
+    url: str
+    server: Server
+
+    def client(self, api_key: str = "any") -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
+
+    def post(self, body: object, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=30, **options)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A number of /metrics."""
+        inner = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        wanted = f"{name}{{{inner}}}" if inner else name
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            key, _, value = line.rpartition(" ")
+            if key == wanted:
+                return float(value)
+        raise AssertionError(f"no metric {wanted}")
+
+
+@contextmanager
+def running(generator: Generator, **options: Any) -> Iterator[Running]:
+    """Serve a generator while the block lasts."""
+    limits = Limits(**options.pop("limits", {}))
+    app = make_app(generator, name="tiny", limits=limits, **options)
+    listening: socket.socket = listen("127.0.0.1", 0)
+    ready = threading.Event()
+    server = Server(app, on_ready=ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield Running(url_of(listening), server)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+Start = Callable[..., Running]

@@ -1,0 +1,50 @@
+"""The tasks by name. A new one is a subclass of `SyntheticTask` and an entry here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.errors import UnknownNameError, UsageError
+from toolkit.tasks.base import PairTask
+from toolkit.tasks.dates import DateTask
+from toolkit.tasks.files import SUFFIXES, FileTask
+from toolkit.tasks.synthetic import AddTask, CopyTask, ReverseTask, SortTask, SyntheticTask
+
+TASKS: dict[str, type[SyntheticTask]] = {
+    "copy": CopyTask,
+    "reverse": ReverseTask,
+    "sort": SortTask,
+    "add": AddTask,
+    "date": DateTask,
+}
+
+
+def available_tasks() -> list[str]:
+    """The tasks that are made by a rule.
+
+    >>> available_tasks()
+    ['copy', 'reverse', 'sort', 'add', 'date']
+    """
+    return list(TASKS)
+
+
+def load_task(spec: str, *, held_out: float = 0.1) -> PairTask:
+    """The task that a spec names: `reverse`, `reverse:12` (with a length), or a file of pairs.
+
+    Args:
+        held_out: the share of all pairs that is kept to measure on.
+
+    >>> load_task("add:2").spec
+    'add:2'
+
+    Raises:
+        UsageError: there is no such task, or its file cannot be read.
+    """
+    name, colon, length = spec.partition(":")
+    if name in TASKS:
+        if colon and not length.isdecimal():
+            raise UsageError(f"--task {spec}: expected a whole number after the colon.")
+        return TASKS[name](name, int(length) if colon else None, held_out=held_out)
+    if Path(spec).suffix in SUFFIXES or Path(spec).exists():
+        return FileTask(spec, held_out=held_out)
+    raise UnknownNameError("task", spec, [*TASKS, "FILE.tsv", "FILE.jsonl"])
