@@ -209,10 +209,8 @@ def stale(path: Path) -> list[str]:
         found.append(f"{page.name} is not what build.py writes")
     if path.with_suffix(".ipynb").read_text("utf-8") != write_notebook(cells):
         found.append(f"{path.stem}.ipynb is not what build.py writes")
-    for file in sum(picture_names(path.stem, outputs), []):
-        if not (HERE / "images" / file).exists():
-            found.append(f"images/{file} is missing")
-    return found
+    files = [file for of_cell in picture_names(path.stem, outputs) for file in of_cell]
+    return found + [f"images/{f} is missing" for f in files if not (HERE / "images" / f).exists()]
 
 
 def build(path: Path) -> None:
