@@ -4,6 +4,8 @@
 # The simplest model looks at one token, the current one, and says what comes next. It needs a table: a row for each current token, a column for each next one. Let us fill it by counting, on a text of three different letters.
 
 # %%
+from itertools import pairwise
+
 import torch
 
 letters = "abc"
@@ -11,7 +13,7 @@ text = "abacabacab"
 ids = torch.tensor([letters.index(letter) for letter in text])
 
 counts = torch.zeros(3, 3, dtype=torch.long)
-for current, following in zip(ids[:-1], ids[1:], strict=True):
+for current, following in pairwise(ids):
     counts[current, following] += 1
 print(counts)
 

@@ -75,7 +75,10 @@ def test_what_is_stale_is_found(
 ) -> None:
     monkeypatch.setattr(builder, "HERE", tmp_path)
     source = tmp_path / "1_sums.py"
-    cells = '# %% [markdown]\n# # Sums\n\n# %%\nprint(1 + 1)\n\n# %% tags=["trained"]\nprint("loss 2.31")\n'
+    cells = (
+        "# %% [markdown]\n# # Sums\n\n# %%\nprint(1 + 1)\n\n"
+        '# %% tags=["trained"]\nprint("loss 2.31")\n'
+    )
     source.write_text(cells)
     builder.build(source)
     assert builder.stale(source) == []
