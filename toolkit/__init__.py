@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from toolkit import errors as errors
     from toolkit import fixtures as fixtures
+    from toolkit import learning as learning
     from toolkit import models as models
     from toolkit import tokenizers as tokenizers
     from toolkit.comparing.training import compare_backends as compare_backends
@@ -100,7 +101,7 @@ _HOME = {
     ),
     "training": ("TrainConfig", "Trainer"),
 }
-_MODULES = ("errors", "fixtures", "models", "tokenizers")
+_MODULES = ("errors", "fixtures", "learning", "models", "tokenizers")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

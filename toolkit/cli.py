@@ -21,6 +21,7 @@ from toolkit.commands import (
     generate,
     inspect,
     ladder,
+    learn,
     perplexity,
     plot,
     runs,
@@ -78,6 +79,7 @@ for module in (
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 app.add_typer(fixtures.commands, name="fixtures")
+app.add_typer(learn.commands, name="learn")
 
 
 def main(arguments: list[str] | None = None) -> None:
