@@ -78,6 +78,7 @@ def test_a_task_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == translator.translate(["abc", "d"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     options: dict[str, Any] = {
         "n_layer": 1, "n_head": 1, "n_embd": 8, "device": "cpu", "eval_every": 4, "dropout": 0.1,
