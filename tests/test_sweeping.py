@@ -93,10 +93,11 @@ def test_each_trial_is_the_training_of_its_options() -> None:
 
 
 def test_the_corpus_is_read_and_the_tokenizer_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from toolkit import pipeline, sweeping
+    from toolkit import sweeping
+    from toolkit.materials import texts
 
     made: list[str] = []
-    read, make = sweeping.load_corpus, pipeline.make_tokenizer
+    read, make = sweeping.load_corpus, texts.make_tokenizer
 
     def counted_read(*args: Any, **options: Any) -> Any:
         made.append("corpus")
@@ -107,7 +108,7 @@ def test_the_corpus_is_read_and_the_tokenizer_made_once(monkeypatch: pytest.Monk
         return make(*args, **options)
 
     monkeypatch.setattr(sweeping, "load_corpus", counted_read)
-    monkeypatch.setattr(pipeline, "make_tokenizer", counted_make)
+    monkeypatch.setattr(texts, "make_tokenizer", counted_make)
     toolkit.sweep("lr.toml")
     assert made == ["corpus", "tokenizer"]
 
