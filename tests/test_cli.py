@@ -1,4 +1,4 @@
-"""The command line as a user meets it: each command end to end, in a process of its own."""
+"""The command line as a user meets it: each command end to end, mostly in a process of its own."""
 
 import json
 import os
@@ -63,13 +63,12 @@ class Here:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def run(self, *arguments: str) -> str:
-        """What a command that succeeds prints."""
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
         printed = self._capsys.readouterr()
-        assert ended.value.code == 0, printed.err
-        return printed.out
+        assert ended.value.code == code, printed.err
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +163,7 @@ def test_generate_with_other_weights_and_engines(
 
     def text(*options: str) -> str:
         fixed = ("generate", "ROMEO:", "--seed", "3", "--max-new-tokens", "30", *options)
-        return here.run(*fixed)
+        return here.run(*fixed).stdout
 
     assert text("--engine", "torch") == text("--dtype", "float32") == text()
     # What they hold is for the library's tests.
@@ -172,7 +171,7 @@ def test_generate_with_other_weights_and_engines(
         assert text(*options).startswith("ROMEO:")
         assert len(text(*options)) > len("ROMEO:") + 30
     fits = ("--context-policy", "error", "--max-new-tokens", "11")
-    assert here.run("generate", "ROMEO:", *fits).startswith("ROMEO:")
+    assert here.run("generate", "ROMEO:", *fits).stdout.startswith("ROMEO:")
 
 
 def test_vocab_stats_counts_what_python_counts(trained: Shell) -> None:
@@ -269,11 +268,11 @@ def test_corpora_tokenize_goes_on_after_a_kill(shell: Shell) -> None:
     assert again <= 1
 
 
-def test_wrong_sizes_of_memory(shell: Shell) -> None:
+def test_wrong_sizes_of_memory(here: Here) -> None:
     for size in ("much", "-3GB", "0", "3XB", "1e99GB"):
-        done = shell.run("train", "-c", "text.txt", f"--max-memory={size}", code=2)
+        done = here.run("train", "-c", "text.txt", f"--max-memory={size}", code=2)
         assert done.stderr.startswith(f"Error: --max-memory '{size}' is not a size")
-    small = shell.run("train", "-c", "text.txt", "--max-memory", "1MB", code=2)
+    small = here.run("train", "-c", "text.txt", "--max-memory", "1MB", code=2)
     assert "must be at least 33554432 bytes" in small.stderr
 
 
@@ -320,7 +319,7 @@ def test_the_newest_run_generates(here: Here, tokenizer: str) -> None:
             "train", "-c", "text.txt", "-t", tokenizer, "--model", model, *size, "--max-steps", "2",
             "-q",
         )  # fmt: skip
-        written = here.run("generate", "ROMEO:", "--seed", "1", "--max-new-tokens", "5")
+        written = here.run("generate", "ROMEO:", "--seed", "1", "--max-new-tokens", "5").stdout
         assert written.startswith("ROMEO:")
         assert model in toolkit.Run.open().model.name
 
@@ -349,7 +348,7 @@ def test_every_model_between_bigram_and_gpt_trains_and_generates(
         "average-softmax": (None, "none"),
         "single-head": (4, "learned"),
     }[model]
-    written = here.run("generate", "ROMEO:", "--run", "run", "--max-new-tokens", "5")
+    written = here.run("generate", "ROMEO:", "--run", "run", "--max-new-tokens", "5").stdout
     assert written.startswith("ROMEO:")
 
 
@@ -377,11 +376,13 @@ def test_every_model_between_bigram_and_gpt_trains_and_generates(
         ("vocab-stats -t bpe:10 -c text.txt", 2, "vocab_size 10 must be at least 256"),
     ],
 )
-def test_misuse_is_one_clear_line(shell: Shell, arguments: str, code: int, message: str) -> None:
+def test_misuse_is_one_clear_line(
+    shell: Shell, here: Here, arguments: str, code: int, message: str
+) -> None:
     (shell.folder / "empty.txt").write_bytes(b"")
     (shell.folder / "short.txt").write_text("short")
     (shell.folder / "bad.txt").write_bytes(b"ab\xffcd")
-    done = shell.run(*arguments.split(), code=code)
+    done = here.run(*arguments.split(), code=code)
     assert message in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
 
@@ -410,17 +411,17 @@ def test_wrong_sampling_options(trained: Shell, arguments: str, message: str) ->
     assert done.stdout == ""
 
 
-def test_a_character_outside_the_vocabulary(shell: Shell) -> None:
-    shell.run("train", "-c", "text.txt", "-t", "char", *SMALL, "--max-steps", "2", "-q")
-    done = shell.run("generate", "the é", code=2)
+def test_a_character_outside_the_vocabulary(here: Here) -> None:
+    here.run("train", "-c", "text.txt", "-t", "char", *SMALL, "--max-steps", "2", "-q")
+    done = here.run("generate", "the é", code=2)
     assert "'é'" in done.stderr
     assert "U+00E9" in done.stderr
     assert "4" in done.stderr
 
 
 @pytest.mark.parametrize("damage", ["no run.json", "newer", "no weights", "tokenizer", "weights"])
-def test_run_folders_that_are_not_whole(shell: Shell, damage: str) -> None:
-    shell.run(
+def test_run_folders_that_are_not_whole(shell: Shell, here: Here, damage: str) -> None:
+    here.run(
         "train", "-c", "text.txt", "-t", "char", *SMALL, "--max-steps", "2", "--out", "r", "-q"
     )
     run = shell.folder / "r"
@@ -445,7 +446,7 @@ def test_run_folders_that_are_not_whole(shell: Shell, damage: str) -> None:
     else:
         data = (run / "model.safetensors").read_bytes()
         (run / "model.safetensors").write_bytes(data[: len(data) // 2])
-    done = shell.run("generate", "the", "--run", "r", code=1)
+    done = here.run("generate", "the", "--run", "r", code=1)
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
 
