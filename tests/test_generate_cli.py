@@ -135,6 +135,13 @@ def test_searches_drafts_and_patterns(run: Run, generator: Generator, folder: Pa
     assert [part.rstrip("\n") for part in re.split("─+\n", out)] == [
         "the" + each.text.rstrip("\n") for each in samples
     ]
+    beams = ["--strategy", "beam", "--num-beams", "2", "--early-stopping"]
+    for word, value in (("true", True), ("never", "never")):
+        out, _ = run("generate", "the", *common, *beams, word)
+        expected = generator.generate(
+            "the", strategy="beam", num_beams=2, max_new_tokens=8, early_stopping=value
+        )
+        assert out == "the" + expected.text + "\n"
     out, _ = run("generate", "the", *common, "--strategy", "greedy")
     drafted, _ = run("generate", "the", *common, "--strategy", "greedy", "--draft", "draft")
     assert drafted == out
@@ -202,6 +209,8 @@ def test_perplexity(run: Run, generator: Generator, folder: Path) -> None:
         ("generate x --sampler topk=3", "No processor 'topk'. Did you mean 'top-k'?"),
         ("generate x --sampler top-k=3 --top-p 1", "sampler says how to draw: leave top_p out."),
         ("generate x --logit-bias so", "--logit-bias 'so': expected TEXT=BIAS"),
+        ("generate x --early-stopping no", "--early-stopping no must be true, false or never."),
+        ("generate x --early-stopping true", "multinomial does not take --early-stopping"),
         ("generate x --draft other", "--draft other has another tokenizer than"),
         ("generate x --json-schema p.json", "p.json cannot be read"),
         (

@@ -15,7 +15,8 @@ import pytest
 import toolkit
 from toolkit.cli import main
 from toolkit.shown import show_token
-from toolkit.token_view import ROWS_SHOWN, CharacterPart, character_parts
+from toolkit.token_view import ROWS_SHOWN
+from toolkit.tokenizers.characters import CharacterPart, character_parts
 
 LEARN = "the lower newest café\n" * 50
 LEARN_CHARS = sorted(set(LEARN))

@@ -20,6 +20,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from toolkit import errors as errors
+    from toolkit import fixtures as fixtures
+    from toolkit import learning as learning
     from toolkit import models as models
     from toolkit import tokenizers as tokenizers
     from toolkit.comparing.training import compare_backends as compare_backends
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from toolkit.generation import Translator as Translator
     from toolkit.generation import score_text as score_text
     from toolkit.inspecting import inspect_text as inspect_text
+    from toolkit.inspecting_pairs import inspect_translation as inspect_translation
     from toolkit.inspection import Inspector as Inspector
     from toolkit.inspection import Tracer as Tracer
     from toolkit.internals import draw_evolution as draw_evolution
@@ -72,6 +75,7 @@ _HOME = {
     "exporting": ("export",),
     "generation": ("Completion", "Generator", "Sampler", "Translator", "score_text"),
     "inspecting": ("inspect_text",),
+    "inspecting_pairs": ("inspect_translation",),
     "inspection": ("Inspector", "Tracer"),
     "internals": ("draw_evolution", "load_snapshots"),
     "comparing.training": ("compare_backends",),
@@ -97,7 +101,7 @@ _HOME = {
     ),
     "training": ("TrainConfig", "Trainer"),
 }
-_MODULES = ("errors", "models", "tokenizers")
+_MODULES = ("errors", "fixtures", "learning", "models", "tokenizers")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

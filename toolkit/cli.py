@@ -21,9 +21,11 @@ from toolkit.commands import (
     generate,
     inspect,
     ladder,
+    learn,
     perplexity,
     plot,
     runs,
+    serve,
     sweep,
     tokenize,
     trace,
@@ -64,6 +66,7 @@ for module in (
     sweep,
     ladder,
     generate,
+    serve,
     perplexity,
     trace,
     inspect,
@@ -76,6 +79,7 @@ for module in (
     app.add_typer(module.commands)
 app.add_typer(corpora.commands, name="corpora")
 app.add_typer(fixtures.commands, name="fixtures")
+app.add_typer(learn.commands, name="learn")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -217,6 +217,14 @@ def print_tokenized(result: TokenizedCorpus) -> None:
     notice(f"{format_size(result.num_bytes)} encoded in {result.seconds:.1f} s{speed}")
 
 
+# -- a server --------------------------------------------------------------------------------
+
+
+def print_address(name: str, url: str) -> None:
+    """Where a server of a model is."""
+    out().print(Text.assemble(f"{name} at ", (url, "bold cyan"), "; Ctrl-C ends it"))
+
+
 # -- generated text ---------------------------------------------------------------------------
 
 

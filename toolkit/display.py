@@ -103,7 +103,8 @@ class TrainingDisplay(ABC):
         names = [file.name for file in files if file.suffix in (".png", ".gif")]
         if names:
             folder = files[0].parent.parent
-            console.out().print(f"Seen from inside     {len(names)} figures in {folder}")
+            figures = "1 figure" if len(names) == 1 else f"{len(names)} figures"
+            console.out().print(f"Seen from inside     {figures} in {folder}")
 
     def summary(self, session: TrainingSession, result: TrainResult) -> None:
         """Where the run is, how good it is, what to type next."""

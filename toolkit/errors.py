@@ -65,6 +65,10 @@ class TrainingError(ToolkitError):
     """Training cannot go on: the loss is not a number, or a checkpoint cannot be written."""
 
 
+class ServingError(ToolkitError):
+    """A server that cannot start, or a request that it cannot answer now."""
+
+
 class MissingExtraError(ToolkitError):
     """An optional dependency is not installed.
 

@@ -13,7 +13,8 @@ from toolkit.fixtures.case import Case
 from toolkit.fixtures.checking import CaseReport, CheckReport
 from toolkit.fixtures.making import MadeFile
 
-_LARGE = 20_000_000
+_LARGE = 20_000_000  # bytes to be told of
+_MANY_ULP = 1_000_000
 _COLOURS = {"passed": "green", "failed": "bold red", "skipped": "dim"}
 
 
@@ -26,11 +27,15 @@ def print_cases(cases: Mapping[str, Case]) -> None:
     console.out().print(table)
 
 
-def say_size(name: str, num_bytes: int) -> None:
-    """A notice before a large file is written."""
-    if num_bytes >= _LARGE:
-        size = console.format_size(num_bytes)
-        console.notice(f"{name}: {size}; --compact makes it small, --format safetensors half")
+def say_sizes(planned: Mapping[str, int]) -> None:
+    """A notice before a large set is written: all of it, and the largest file."""
+    total, largest = sum(planned.values()), max(planned, key=planned.__getitem__)
+    if total >= _LARGE:
+        alone = console.format_size(planned[largest])
+        console.notice(
+            f"about {console.format_size(total)} to write, {largest} alone {alone}; "
+            "--compact makes small files, --format safetensors others half as large as JSON"
+        )
 
 
 def print_made(made: Sequence[MadeFile], *, quiet: bool) -> None:
@@ -42,7 +47,8 @@ def print_made(made: Sequence[MadeFile], *, quiet: bool) -> None:
             table.add_row(file.case, escape(str(file.path)), console.format_size(file.num_bytes))
         console.out().print(table)
     total = console.format_size(sum(file.num_bytes for file in made))
-    console.out().print(f"{len(made)} files, {total}, in {escape(str(made[0].path.parent))}")
+    files = f"{len(made)} file{'s' if len(made) > 1 else ''}"
+    console.out().print(f"{files}, {total}, in {escape(str(made[0].path.parent))}")
 
 
 def print_check(report: CheckReport, *, quiet: bool, verbose: bool) -> None:
@@ -72,8 +78,9 @@ def _numbers(case: CaseReport) -> list[Any]:
     if not measured:
         return []
     array = max(measured, key=lambda a: (a.num_wrong > 0, a.max_abs / a.atol if a.atol else 0.0))
-    numbers = (array.max_abs, array.atol, array.max_rel, array.max_ulp)
-    return [*(f"{number:.2g}" for number in numbers), f"{array.cosine:.6f}"]
+    numbers = [f"{number:.2g}" for number in (array.max_abs, array.atol, array.max_rel)]
+    ulp = f"{array.max_ulp:,.0f}" if array.max_ulp < _MANY_ULP else f"{array.max_ulp:.1e}"
+    return [*numbers, ulp, f"{array.cosine:.6f}"]
 
 
 def _print_worst(case: CaseReport) -> None:

@@ -23,6 +23,7 @@ _INTEGERS = (
     "max_new_tokens",
     "no_repeat_ngram",
     "num_beams",
+    "num_draft_tokens",
     "num_groups",
     "seed",
     "top_k",
@@ -42,7 +43,7 @@ _NUMBERS = (
     "top_p",
     "typical_p",
 )
-_TEXTS = ("regex", "stop", "strategy")
+_TEXTS = ("early_stopping", "regex", "stop", "strategy")
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,17 @@ class Session:
 
 
 def _read_value(name: str, value: str) -> Any:
+    from toolkit.generation import parse_early_stopping
+
     try:
         if name in _INTEGERS:
             return int(value)
-        return float(value) if name in _NUMBERS else value
+        if name in _NUMBERS:
+            return float(value)
     except ValueError:
         kind = "a whole number" if name in _INTEGERS else "a number"
         raise UsageError(f"/set {flag(name).strip('-')} needs {kind}, not '{value}'.") from None
+    return parse_early_stopping(value) if name == "early_stopping" else value
 
 
 def _noted(pieces: Iterator[str], into: list[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from toolkit.console import notice, out
 
 if TYPE_CHECKING:
     from toolkit.inspecting import Inspected
+    from toolkit.inspecting_pairs import InspectedPair
 
 
 def print_inspected(inspected: Inspected, *, quiet: bool) -> None:
@@ -30,3 +31,21 @@ def print_inspected(inspected: Inspected, *, quiet: bool) -> None:
         out().print(Text.assemble((f"{name:>11}  ", "dim"), value))
     if not quiet:
         notice(f"and {len(inspected.files) - 1} more files in {inspected.folder}")
+
+
+def print_inspected_pair(pair: InspectedPair, *, quiet: bool) -> None:
+    """The translation, the head that is surest of what to read, and where the figures are."""
+    heads = [
+        (value, name.removesuffix(".weights"), head)
+        for name, values in pair.focus.items()
+        for head, value in enumerate(values)
+        if ".cross." in name
+    ]
+    value, name, head = max(heads)
+    rows = [("source", pair.source), ("target", pair.target)]
+    rows.append(("most focused", f"head {head} of {name}: {value:.0%} away from even attention"))
+    rows.append(("written", str(pair.folder / "cross_attention.png")))
+    for label, text in rows:
+        out().print(Text.assemble((f"{label:>12}  ", "dim"), text))
+    if not quiet:
+        notice(f"and {len(pair.files) - 1} more files in {pair.folder}")

@@ -266,6 +266,17 @@ def list_runs(root: str | Path = RUNS_FOLDER) -> list[Run]:
     return sorted(runs, key=lambda run: (run.info.created, run.name))
 
 
+def saved_tokenizers(limit: int = 20) -> dict[str, Path]:
+    """The folders of the tokenizers of the newest runs under runs/, by a name to show."""
+    newest = list_runs()[: -limit - 1 : -1]
+    return {
+        f"{run.name}: {run.info.tokenizer['name']}, {run.info.tokenizer['vocab_size']:,} tokens": (
+            run.folder / TOKENIZER_FOLDER
+        )
+        for run in newest
+    }
+
+
 def new_run_folder(stem: str, out: str | Path | None = None) -> Path:
     """Make the folder of a new run: `out`, or the next free `runs/<stem>-<number>`.
 

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,6 +21,7 @@ from rich.text import Text
 from toolkit.console import bytes_to_json, notice, out
 from toolkit.errors import UsageError
 from toolkit.shown import show_token
+from toolkit.tokenizers.characters import CharacterPart, character_parts
 
 if TYPE_CHECKING:
     from toolkit.tokenizers import Tokenizer
@@ -133,50 +133,6 @@ def _print_each(print_one: Callable[[str], None], texts: Texts, *, headings: boo
             blank = "\n" if number else ""
             out().print(Text(f"{blank}==> {name} <==", style=_HEADING_STYLE))
         print_one(text)
-
-
-# -- characters in parts ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CharacterPart:
-    """What a token has of a character that is spread over several tokens.
-
-    Attributes:
-        character: the whole of it.
-        number: of the part, from 1.
-        parts: how many tokens share the character.
-    """
-
-    character: str
-    number: int
-    parts: int
-
-
-def character_parts(tokens: Sequence[bytes]) -> list[list[CharacterPart]]:
-    r"""For each token, the characters that it has only a part of; at most two.
-
-    >>> character_parts([b"a\xf0\x9f", b"\x98\x80"])[1]
-    [CharacterPart(character='😀', number=2, parts=2)]
-    """
-    found: list[list[CharacterPart]] = [[] for _ in tokens]
-    ends = list(accumulate(map(len, tokens)))
-    text = b"".join(tokens).decode("utf-8", "surrogateescape")
-    start = index = 0
-    for char in text:
-        end = start + len(char.encode("utf-8", "surrogateescape"))
-        while ends[index] <= start:
-            index += 1
-        if ends[index] < end:
-            last = index
-            while ends[last] < end:
-                last += 1
-            # Tokens of no bytes in between have no part.
-            sharing = [i for i in range(index, last + 1) if tokens[i]]
-            for number, i in enumerate(sharing, start=1):
-                found[i].append(CharacterPart(char, number, len(sharing)))
-        start = end
-    return found
 
 
 def _describe(parts: Iterable[CharacterPart]) -> str:

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -93,7 +95,7 @@ class Attention {
                     const std::size_t first = h * head_dim;
                     const std::size_t seen = past + t + 1;
                     const float* query = q.row(b * time + t) + first;
-                    float highest = -INFINITY, total = 0.0f;
+                    float highest = -std::numeric_limits<float>::infinity(), total = 0.0f;
                     for (std::size_t s = 0; s < seen; ++s) {
                         const float* key = keys_[b].data() + s * width + first;
                         float score = 0.0f;

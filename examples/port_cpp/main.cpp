@@ -4,8 +4,12 @@
 //
 // The third argument makes a mistake on purpose, to see that it is found.
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include "json.hpp"
 #include "layers.hpp"
@@ -84,13 +88,15 @@ int main(int argc, char** argv) {
     const std::vector<std::string> names = {
         "gelu",      "gelu_exact",  "linear",      "layernorm",         "add",
         "attention", "feedforward", "transformer", "attention_sequence"};
-    if (argc < 3 || argc > 4) {
+    const std::vector<std::string> mistakes = {"", "gelu", "scale", "post-norm"};
+    Options options;
+    if (argc == 4) options.mistake = argv[3];
+    const bool known = std::count(mistakes.begin(), mistakes.end(), options.mistake) > 0;
+    if (argc < 3 || argc > 4 || !known) {
         std::cerr << "usage: port FIXTURES RESULTS [gelu|scale|post-norm]\n";
         return 2;
     }
     const std::filesystem::path fixtures = argv[1], results = argv[2];
-    Options options;
-    if (argc == 4) options.mistake = argv[3];
     try {
         std::filesystem::create_directories(results);
         for (const std::string& name : names) {

@@ -1,4 +1,4 @@
-"""The compiled step against `GPTModel.extend`, for every part that a config can choose.
+"""Compiled passes against `GPTModel.extend`, for every part that a config can choose.
 
 Tolerances: both compute in float32 and sum in different orders; the compiled exponential is within
 2e-7 of the exact one. Logits are of size 1.
@@ -17,7 +17,7 @@ import torch
 from toolkit.errors import UsageError
 from toolkit.generation import Generator
 from toolkit.generation.decoding import CachedDecoder, make_decoder
-from toolkit.generation.engine_kernels import COMPILED
+from toolkit.jit import COMPILED
 from toolkit.models import GPTConfig, GPTModel, create_model, store_weights
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="NUMBA_DISABLE_JIT is set")
@@ -58,18 +58,23 @@ def make(config: GPTConfig) -> GPTModel:
     return model
 
 
+def some_tokens(rows: int, count: int) -> torch.Tensor:
+    return torch.randint(0, V, (rows, count), generator=torch.Generator().manual_seed(0))
+
+
 @torch.inference_mode()
 def check(model: GPTModel, threads: int, steps: int, capacity: int | None) -> None:
-    from toolkit.generation.engine import CompiledStep
+    """A prompt in one pass and then token by token."""
+    from toolkit.generation.engine import CompiledModel
 
-    tokens = torch.randint(0, V, (1, 5 + steps), generator=torch.Generator().manual_seed(0))
+    tokens = some_tokens(1, 5 + steps)
     reference, cache = model.new_cache(), model.new_cache(1, capacity)
-    for each in (reference, cache):
-        model.extend(tokens[:, :5], each)
-    step = CompiledStep(model, cache, threads=threads)
+    compiled = CompiledModel(model, threads=threads)
+    logits = compiled.extend(tokens[0, :5].tolist(), cache)
+    torch.testing.assert_close(logits, model.extend(tokens[:, :5], reference)[:, -1], **CLOSE)
     for token in tokens[0, 5:].tolist():
         expected = model.extend(torch.tensor([[token]]), reference)[:, -1]
-        torch.testing.assert_close(step(token), expected, **CLOSE)
+        torch.testing.assert_close(compiled.step([token], cache), expected, **CLOSE)
     assert cache.length == 5 + steps
     filled = slice(0, min(cache.length, cache.slots))
     kept = (cache.keys[..., filled, :], reference.keys[..., filled, :])
@@ -110,21 +115,105 @@ def test_the_same_text_as_torch(weights: Any, options: dict[str, Any]) -> None:
     assert len(set(texts[0])) > 5
 
 
-def test_a_row_that_is_left_alone_goes_on_compiled() -> None:
-    model = make(config_number(20))
-    tokens = torch.randint(0, V, (3, 30), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("number", range(0, len(GRID), 3))
+def test_rows_of_equal_lengths_past_the_context(number: int) -> None:
+    model = make(config_number(number))
+    steps = T - 2 if config_number(number).position in ("learned", "sinusoidal") else 30
+    tokens = some_tokens(3, steps)
     with torch.inference_mode():
         decoders = [CachedDecoder(model, model.new_cache(), compiled=c) for c in (False, True)]
         for decoder in decoders:
             decoder.prefill([1, 2])
             decoder.select([0, 0, 0])
-        for turn in range(30):
-            if turn == 10:
+        for turn in range(steps):
+            if turn == 6:
                 for decoder in decoders:
                     decoder.select([1])
-            rows = [1] if turn >= 10 else [0, 1, 2]
-            ours, reference = (decoder.step(tokens[rows, turn]) for decoder in reversed(decoders))
+            rows = [1] if turn >= 6 else [0, 1, 2]
+            reference, ours = (decoder.step(tokens[rows, turn]) for decoder in decoders)
             torch.testing.assert_close(ours, reference, **CLOSE)
+
+
+def test_more_tokens_and_rows_than_one_pass_takes() -> None:
+    from toolkit.generation.engine import MAX_TOKENS, CompiledModel
+
+    model = create_model("gpt", V, size="nano", block_size=200, seed=1).eval()
+    assert isinstance(model, GPTModel)
+    count = 2 * MAX_TOKENS + 5
+    prompt, reference = some_tokens(1, count), model.new_cache()
+    with torch.inference_mode():
+        compiled, cache = CompiledModel(model, threads=2), model.new_cache()
+        logits = compiled.extend(prompt[0].tolist(), cache)
+        torch.testing.assert_close(logits, model.extend(prompt, reference)[:, -1], **CLOSE)
+        torch.testing.assert_close(
+            cache.keys[..., :count, :], reference.keys[..., :count, :], **CLOSE
+        )
+        for each in (cache, reference):
+            each.select([0] * (MAX_TOKENS + 3))
+        column = some_tokens(MAX_TOKENS + 3, 1)
+        expected = model.extend(column, reference)[:, -1]
+        torch.testing.assert_close(compiled.step(column[:, 0].tolist(), cache), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+def test_a_token_is_the_same_to_the_last_bit_whatever_is_beside_it(weights: Any) -> None:
+    from toolkit.generation.engine import CompiledModel
+
+    model = store_weights(make(config_number(31)), weights)
+    assert isinstance(model, GPTModel)
+    with torch.inference_mode():
+        compiled, cache = CompiledModel(model, threads=2), model.new_cache(40, T)
+        for position in range(T - 1):
+            compiled.step([(row * position) % V for row in range(40)], cache)
+        expected = {row: cache.keys[:, row].clone() for row in (0, 17, 39)}
+        logits = compiled.compute(
+            [7] * 40, range(40), [T - 1] * 40, cache.keys, cache.values
+        ).clone()
+        for rows in ([17, 0], [39, 17, 5], list(range(39, -1, -1))):
+            again = compiled.compute(
+                [7] * len(rows), rows, [T - 1] * len(rows), cache.keys, cache.values
+            )
+            for place, row in enumerate(rows):
+                assert torch.equal(again[place], logits[row])
+        for row, keys in expected.items():
+            alone = model.new_cache(2, T)
+            for position in range(T - 1):
+                compiled.step([(row * position) % V, 3], alone)
+            assert torch.equal(alone.keys[:, 0], keys)
+        with pytest.raises(UsageError, match="Position 12: this model's are 0 … 11"):
+            compiled.compute([7], [0], [T], cache.keys, cache.values)
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (3, 1), (4, 1), (8, 1), (8, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int8])
+def test_a_product_in_registers(tile: tuple[int, int], dtype: Any) -> None:
+    import numba
+
+    from toolkit.generation.kernels.machine import LANES, Tile, _product
+
+    product, source = _product(Tile(*tile)), np.random.default_rng(0)
+    (rows, vectors), width = tile, 29
+    numbers = source.standard_normal((rows, width)).astype(np.float32)
+    if dtype is np.uint16:  # the upper half of a float32
+        numbers = (numbers.view(np.uint32) & 0xFFFF0000).view(np.float32)
+        stored = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    else:
+        numbers = numbers if dtype is np.float32 else (numbers * 40).round()
+        stored = numbers.astype(dtype)
+    columns = source.standard_normal((width, vectors * LANES)).astype(np.float32)
+    scales, biases = source.standard_normal((2, rows)).astype(np.float32)
+    out = np.full((rows, vectors * LANES), np.nan, np.float32)
+
+    @numba.njit
+    def run(matrix: Any, x: Any, scale: Any, bias: Any, result: Any) -> None:
+        starts = (matrix.ctypes.data, x.ctypes.data, scale.ctypes.data, bias.ctypes.data)
+        product(*starts, result.ctypes.data, matrix.shape[1], x.shape[1], matrix[0])
+
+    run(stored, columns, scales, biases, out)
+    exact = numbers.astype(np.float64) @ columns * scales[:, None] + biases[:, None]
+    # 29 sums of float32, each off by at most half a unit in the last place of what is summed.
+    most = np.abs(numbers).astype(np.float64) @ np.abs(columns) * np.abs(scales)[:, None]
+    assert (np.abs(out - exact) <= 30 * 2.0**-24 * (most + np.abs(biases)[:, None])).all()
 
 
 def test_weights_that_change_are_seen() -> None:
@@ -145,65 +234,84 @@ def test_nan_comes_out() -> None:
     model = make(config_number(20))
     with torch.inference_mode():
         cache = model.new_cache()
-        model.extend(torch.tensor([[1]]), cache)
         decoder = CachedDecoder(model, cache, compiled=True)
+        assert not decoder.prefill([1]).isnan().any()
         assert not decoder.step(torch.tensor([1])).isnan().any()
         model.blocks[1].mlp.down.weight[3, 5] = math.nan
         assert decoder.step(torch.tensor([1])).isnan().all()
+        decoder.select([0, 0])
+        assert decoder.step(torch.tensor([1, 2])).isnan().all()
 
 
-def test_no_thread_waits_for_one_that_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("others", [[], [5]])
+def test_no_thread_waits_for_one_that_was_interrupted(
+    others: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from toolkit.generation import engine
 
-    model = make(config_number(20))
+    model, rows = make(config_number(20)), 1 + len(others)
     with torch.inference_mode():
-        expected = model.extend(torch.tensor([[1, 2]]), model.new_cache())[:, -1]
-    step = engine.CompiledStep(model, model.new_cache(), threads=2)
-    step(1)
-    decode, left = engine.kernels.decode, threading.Event()
+        reference = model.new_cache(rows)
+        for token in (1, 2):
+            expected = model.extend(
+                torch.tensor([[token], *([other] for other in others)]), reference
+            )
+    compiled, cache = engine.CompiledModel(model, threads=2), model.new_cache(rows)
+    compiled.step([1, *others], cache)
+    module, name = (engine.many_tokens, "decode_all") if others else (engine.one_token, "decode")
+    kernel, left = getattr(module, name), threading.Event()
 
     def interrupted(thread: int, *arguments: Any) -> None:
         if thread == 0:
             raise KeyboardInterrupt
-        decode(thread, *arguments)
+        kernel(thread, *arguments)
         left.set()
 
+    interrupted.compile = lambda types: None  # type: ignore[attr-defined]  # as a kernel has it
+    interrupted.stats = kernel.stats  # type: ignore[attr-defined]  # likewise
     with monkeypatch.context() as patch:
-        patch.setattr(engine.kernels, "decode", interrupted)
+        patch.setattr(module, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            step(2)
+            compiled.step([2, *others], cache)
     assert left.wait(10)
-    torch.testing.assert_close(step(2), expected, **CLOSE)
+    assert cache.length == 1
+    torch.testing.assert_close(compiled.step([2, *others], cache), expected[:, -1], **CLOSE)
     for token in (-1, V):
         with pytest.raises(UsageError, match=rf"{token} is no token: this model's are 0 … 60\."):
-            step(token)
+            compiled.step([token, *others], cache)
 
 
-def test_threads_end_with_the_step() -> None:
-    from toolkit.generation.engine import CompiledStep
+def test_threads_end_with_the_model() -> None:
+    from toolkit.generation.engine import CompiledModel
 
     model = make(config_number(20))
-    step = CompiledStep(model, model.new_cache(), threads=3)
+    compiled = CompiledModel(model, threads=3)
     before = set(threading.enumerate())
-    step(1)
+    compiled.step([1], model.new_cache())
     started = set(threading.enumerate()) - before
     assert len(started) == 2
-    del step
+    del compiled
     gc.collect()
     for thread in started:
         thread.join(10)
         assert not thread.is_alive()
 
 
+def test_torch_has_its_threads_again_after_a_draw() -> None:
+    threads = torch.get_num_threads()
+    Generator(make(config_number(20)), engine="compiled").generate_ids([1], max_new_tokens=2)
+    assert torch.get_num_threads() == threads
+
+
 def test_the_exponential() -> None:
     import numba
 
-    from toolkit.generation import engine_kernels as kernels
+    from toolkit.generation.kernels.layers import exp
 
     @numba.njit
     def exponentials(x: Any, y: Any) -> None:
         for i in range(len(x)):
-            y[i] = kernels._exp(x[i])
+            y[i] = exp(x[i])
 
     x = np.linspace(-87, 87, 100_001, dtype=np.float32)
     y = np.empty_like(x)

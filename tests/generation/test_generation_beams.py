@@ -45,6 +45,7 @@ def request(
     return Request(
         model=model,
         decoder=make_decoder(model),
+        cache=True,
         prompt_ids=prompt,
         sampler=sampler or Sampler(),
         generators=[],
@@ -70,6 +71,13 @@ def score_of(model: LanguageModel, prompt: list[int], new: tuple[int, ...], powe
 def test_the_sequences_of_transformers(
     preset: str, num_beams: int, length_penalty: float, ends: set[int]
 ) -> None:
+    for early_stopping in (False, True, "never"):
+        check_transformers(preset, num_beams, length_penalty, ends, early_stopping)
+
+
+def check_transformers(
+    preset: str, num_beams: int, length_penalty: float, ends: set[int], early_stopping: Any
+) -> None:
     transformers = pytest.importorskip("transformers")
     model = gpt(**PRESETS[preset])
     theirs = transformers.AutoModelForCausalLM.from_config(
@@ -84,13 +92,15 @@ def test_the_sequences_of_transformers(
         num_beams=num_beams,
         num_return_sequences=num_beams,
         length_penalty=length_penalty,
+        early_stopping=early_stopping,
         do_sample=False,
         eos_token_id=sorted(ends) or None,
         pad_token_id=0,
         output_scores=True,
         return_dict_in_generate=True,
     )
-    ours = BeamSearch(num_beams, length_penalty).search(request(model, prompt, 12, end_ids=ends))
+    search = BeamSearch(num_beams, length_penalty, early_stopping=early_stopping)
+    ours = search.search(request(model, prompt, 12, end_ids=ends))
     assert len(ours) == num_beams
     for mine, row in zip(ours, found.sequences[:, 3:].tolist(), strict=True):
         ends_at = next((place for place, each in enumerate(row) if each in ends), 11)
@@ -110,6 +120,20 @@ def test_with_enough_beams_it_finds_the_best_of_all(length_penalty: float) -> No
     # A greedy choice is not the best one here, else the test would show nothing.
     greedy = Generator(model).generate_ids([1], max_new_tokens=4, strategy="greedy")
     assert tuple(greedy) != best[0]
+
+
+def test_when_a_search_ends() -> None:
+    """Passes of the model, and what they find: at once, when likely, when certain."""
+    found, passes = {}, {}
+    for early_stopping in (True, False, "never"):
+        model, calls = gpt(), list[int]()
+        model.blocks[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        search = BeamSearch(3, 0.5, early_stopping=early_stopping)  # type: ignore[arg-type]  # a word
+        found[early_stopping] = search.search(request(model, [5, 7], 25, end_ids={3, 11, 17, 20}))
+        passes[early_stopping] = len(calls)
+    assert passes[True] < passes[False] < passes["never"] <= 25
+    best = [found[each][0].score for each in (True, False, "never")]
+    assert best == sorted(best)
 
 
 def test_with_enough_beams_it_finds_the_best_that_ends() -> None:
@@ -216,6 +240,7 @@ def test_end_tokens_end_completions() -> None:
         ({"num_beams": 4, "num_groups": 3}, "--num-beams 4 must be divisible by --num-groups 3"),
         ({"diversity_penalty": 1.0}, "--diversity-penalty is between groups: give --num-groups"),
         ({"num_groups": 2, "diversity_penalty": -1}, "--diversity-penalty -1 must be at least 0"),
+        ({"early_stopping": "no"}, "--early-stopping no must be true, false or never"),
         ({"length_penalty": float("inf")}, "--length-penalty inf must be finite"),
         ({"top_k": 3}, "The strategy beam does not take --top-k"),
         ({"logprobs": 3}, "generate_ids takes no logprobs"),

@@ -58,9 +58,10 @@ def test_the_formula_of_the_paper(preset: str, k: int, alpha: float) -> None:
     assert found != greedy
 
 
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
 @pytest.mark.parametrize("options", [{"contrast_alpha": 0}, {"contrast_k": 1}])
-def test_without_contrast_it_is_greedy(options: dict[str, float]) -> None:
-    generator = Generator(gpt())
+def test_without_contrast_it_is_greedy(preset: str, options: dict[str, float]) -> None:
+    generator = Generator(gpt(**PRESETS[preset]))
     expected = generator.generate_ids([3], max_new_tokens=30, strategy="greedy")
     found = generator.generate_ids([3], max_new_tokens=30, strategy="contrastive", **options)
     assert found == expected  # past the block size of 16 too

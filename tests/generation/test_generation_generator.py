@@ -556,7 +556,7 @@ def test_ids_that_cannot_be(letters: Generator) -> None:
     with pytest.raises(UsageError, match="at least one id"):
         letters.generate_ids([])
     for wrong in ([0.5], "ab", [[1, 2]], torch.zeros(1, 3, dtype=torch.long)):
-        with pytest.raises(UsageError, match="generate_ids needs whole numbers"):
+        with pytest.raises(UsageError, match="A prompt of ids needs whole numbers"):
             letters.generate_ids(wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from toolkit.errors import UsageError, VocabularyError
-from toolkit.generation import Generator, read_prompts, sample_seed
-from toolkit.models import PRESETS, GPTConfig, GPTModel
+from toolkit.errors import ModelError, UsageError, VocabularyError
+from toolkit.generation import Generator, LogitsProcessor, Sampler, read_prompts, sample_seed
+from toolkit.generation import generator as generator_module
+from toolkit.models import PRESETS, GPTConfig, GPTModel, create_model
 from toolkit.tokenizers import ByteTokenizer, CharTokenizer
 
 LETTERS = CharTokenizer("abcdefgh")
@@ -25,6 +26,13 @@ def gpt(vocab_size: int = 8) -> GPTModel:
             if parameter.dim() == 2:
                 parameter.mul_(15)
     return model.eval()
+
+
+class Nothing(LogitsProcessor):
+    """Rules out every token."""
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(logits, float("-inf"))
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +165,47 @@ def test_several_prompts_have_the_samples_of_each_alone(letters: Generator) -> N
     assert found == expected
     fresh = list(letters.generate_many(["a", "a"], max_new_tokens=9))
     assert fresh[0] == fresh[1]  # one seed for all
+
+
+@pytest.mark.parametrize("max_numbers", [2**28, 2**11, 1], ids=["together", "by some", "alone"])
+@pytest.mark.parametrize("name", ["gpt", "single-head"])
+def test_many_prompts_within_the_memory(
+    name: str, max_numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than rows, of all lengths, in their order; one that ends makes room."""
+    monkeypatch.setattr(generator_module, "MAX_NUMBERS", max_numbers)
+    monkeypatch.setattr(generator_module, "MAX_ROWS", 7)
+    model = gpt() if name == "gpt" else create_model(name, 8, block_size=8)
+    generator = Generator(model, LETTERS)
+    prompts = [("abcdefgh" * 3)[: n * 7 % 23] for n in range(12)]
+    options: dict[str, Any] = {
+        "max_new_tokens": 12,
+        "seed": 5,
+        "temperature": 2.0,
+        "stop": ("b", "cc", "eg"),
+    }
+    found = list(generator.generate_many(prompts, 3, **options))
+    expected = [each for text in prompts for each in generator.generate_samples(text, 3, **options)]
+    assert found == expected
+    assert len({len(each.ids) for each in found}) > 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_many_texts_of_no_tokens(letters: Generator, number: int) -> None:
+    found = list(letters.generate_many(["a"] * number, 2, max_new_tokens=0))
+    assert [(each.text, each.finish_reason) for each in found] == [("", "length")] * 2 * number
+
+
+def test_searches_of_many_prompts(letters: Generator) -> None:
+    options: dict[str, Any] = {"strategy": "beam", "max_new_tokens": 7, "seed": 1}
+    expected = [each for text in "abc" for each in letters.generate_samples(text, 2, **options)]
+    assert list(letters.generate_many("abc", 2, **options)) == expected
+
+
+def test_a_text_that_cannot_go_on_is_an_error(letters: Generator) -> None:
+    texts = letters.generate_many(["a", "b"], sampler=Sampler([Nothing()]))
+    with pytest.raises(ModelError, match="there is none to draw"):
+        next(texts)
 
 
 def test_a_wrong_prompt_is_refused_before_anything_is_computed(letters: Generator) -> None:

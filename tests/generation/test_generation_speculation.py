@@ -139,6 +139,23 @@ def test_a_good_draft_saves_passes_of_the_model() -> None:
     assert len(calls) == 2
 
 
+def test_what_was_read_is_not_read_again() -> None:
+    """Neither by the model nor by the draft, within the context: every position once, but for
+    those of tokens that were not taken."""
+    target, draft = gpt(2, block_size=64), gpt(3, 1, block_size=64)
+    read: dict[GPTModel, list[int]] = {target: [], draft: []}
+    for model in read:
+        model.blocks[0].register_forward_hook(
+            lambda _, inputs, __, into=read[model]: into.append(inputs[0].size(1))
+        )
+    prompt = [1, 2, 3, 4, 5] * 4
+    Generator(target).generate_ids(prompt, max_new_tokens=20, seed=1, draft=draft)
+    assert read[target][0] == len(prompt) + 4
+    assert max(read[target][1:]) <= 5, "the drafted ones, and the one before"
+    assert read[draft][0] == len(prompt)
+    assert max(read[draft][1:]) <= 2
+
+
 def test_samples_side_by_side_are_those_made_one_by_one() -> None:
     letters = CharTokenizer("abcdefgh")
     generator = Generator(gpt(2), letters)

@@ -10,7 +10,7 @@ import torch
 
 from toolkit.data import PairDataset
 from toolkit.errors import MissingExtraError, UsageError, VocabularyError
-from toolkit.generation import Generator, Translator
+from toolkit.generation import Batch, Generator, Translator
 from toolkit.generation.translation import greedy_targets
 from toolkit.generation.translation_scores import bleu_and_chrf, pair_scores
 from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel, create_model
@@ -241,3 +241,16 @@ def test_without_sacrebleu_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(MissingExtraError, match=r"toolkit\[translate\]"):
         bleu_and_chrf(["a"], ["a"])
+
+
+def test_several_sources_in_turn_and_no_batch_of_them(trained: EncoderDecoderModel) -> None:
+    translator = Translator(trained, LETTERS)
+    sources = ["abc", "hgfe", "d"]
+    found = translator.generate_many(sources, 2, temperature=1.5, seed=3)
+    assert [each.ids for each in found] == [
+        each.ids
+        for source in sources
+        for each in translator.generate_samples(source, 2, temperature=1.5, seed=3)
+    ]
+    with pytest.raises(UsageError, match=r"answers them: use Translator\.translate"):
+        Batch(translator)

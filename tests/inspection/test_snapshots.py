@@ -15,8 +15,8 @@ from test_tracer import gpt
 
 import toolkit
 from toolkit.errors import RunError, UsageError
-from toolkit.inspection import Snapshot, Tracer, take_snapshot
-from toolkit.inspection.snapshots import MOST_SNAPSHOTS, SnapshotFolder, kept_interval
+from toolkit.inspection import Snapshot, Tracer, snapshots, take_snapshot
+from toolkit.inspection.snapshots import SnapshotFolder
 from toolkit.models import available_models, create_model
 from toolkit.training import StepDone
 
@@ -81,22 +81,30 @@ def kept(folder: Path, every: int, steps: range) -> list[int]:
     return where.steps()
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for ten and the first one, instead of a hundred."""
+    assert snapshots.MOST_SNAPSHOTS == 100
+    monkeypatch.setattr(snapshots, "MOST_SNAPSHOTS", 10)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_folder_is_bounded(tmp_path: Path) -> None:
     """All of them while there is room, then every second one, every fourth one …"""
-    assert kept(tmp_path, 3, range(3 * MOST_SNAPSHOTS + 1)) == list(range(0, 301, 3))
-    assert kept(tmp_path, 3, range(301, 460)) == list(range(0, 460, 6))
-    assert kept(tmp_path, 3, range(460, 1300)) == list(range(0, 1300, 24))
-    assert kept_interval(1299, 3) == 24
+    assert kept(tmp_path, 3, range(31)) == list(range(0, 31, 3))
+    assert kept(tmp_path, 3, range(31, 46)) == list(range(0, 46, 6))
+    assert kept(tmp_path, 3, range(46, 150)) == list(range(0, 150, 24))
     assert SnapshotFolder(tmp_path).load()[2].attention.tolist() == [[[[48] * 2] * 2]]
 
 
+@pytest.mark.usefixtures("few")
 def test_after_a_resume_the_same_ones_are_kept(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    kept(whole, 1, range(330))
-    kept(parts, 1, range(230))  # from 101 on every second one is gone
-    SnapshotFolder(parts).drop_later(90)
-    assert SnapshotFolder(parts).steps()[-1] == 88
-    assert kept(parts, 1, range(90, 330)) == SnapshotFolder(whole).steps()
+    assert kept(whole, 1, range(33)) == list(range(0, 33, 4))
+    assert kept(parts, 1, range(23)) == list(range(0, 23, 2))[:-1]  # 22 is no multiple of 4
+    SnapshotFolder(parts).drop_later(9)
+    assert SnapshotFolder(parts).steps() == [0, 2, 4, 6, 8]
+    assert kept(parts, 1, range(9, 33)) == SnapshotFolder(whole).steps()
 
 
 def test_damaged_and_newer_files_are_named(tmp_path: Path) -> None:

@@ -135,6 +135,29 @@ def test_rows_are_chosen_and_repeated() -> None:
     torch.testing.assert_close(logits, extended(model, whole, [25], None)[:, 20:], **CLOSE)
 
 
+@pytest.mark.parametrize("position", ["learned", "rotary", "alibi"])
+def test_the_last_tokens_are_taken_back(position: Any) -> None:
+    model, x, other = make(position=position), ids(2, T), ids(2, 4, seed=1)
+    cache = model.new_cache(2, 3)
+    with torch.inference_mode():
+        model.extend(x, cache)
+        cache.truncate(7)
+        logits = model.extend(other, cache)
+    whole = torch.cat([x[:, :7], other], dim=1)
+    torch.testing.assert_close(logits, extended(model, whole, [11], None)[:, 7:], **CLOSE)
+
+
+def test_what_has_made_room_cannot_be_taken_back() -> None:
+    model = make()
+    cache = model.new_cache()
+    model.extend(ids(1, T + 2), cache)
+    assert cache.can_truncate(T + 2)
+    assert not cache.can_truncate(T)
+    with pytest.raises(UsageError, match="14 tokens in 12 slots cannot be cut to the first 12"):
+        cache.truncate(T)
+    assert cache.length == T + 2
+
+
 def test_memory_is_made_once() -> None:
     model = make(block_size=64)
     cache = model.new_cache(1, 40)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from toolkit.inspection import Tracer
 from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel
 
 transformers = pytest.importorskip("transformers")
@@ -76,6 +77,8 @@ def test_it_is_marian_or_pegasus(order: str) -> None:
         activation_function="relu", scale_embedding=True, max_position_embeddings=12,
         pad_token_id=V - 1, eos_token_id=V - 3, decoder_start_token_id=V - 2,
     )  # fmt: skip
+    # "eager" is the one that tells its attention weights.
+    of_theirs._attn_implementation = "eager"
     theirs = getattr(transformers, kinds[1])(of_theirs).eval()
     missing, unexpected = theirs.load_state_dict(names_of(model, pre=pre), strict=False)
     assert not unexpected
@@ -83,10 +86,21 @@ def test_it_is_marian_or_pegasus(order: str) -> None:
 
     source = torch.tensor([[1, 2, 3, 4, V - 3], [5, 6, V - 3, V - 1, V - 1]])
     ids = torch.tensor([[V - 2, 7, 8, 9], [V - 2, 10, 11, 12]])
-    with torch.no_grad():
-        expected = theirs(
-            input_ids=source, attention_mask=(source != V - 1).long(), decoder_input_ids=ids
-        ).logits
+    with torch.no_grad(), Tracer(model, "*.weights") as trace:
+        output = theirs(
+            input_ids=source, attention_mask=(source != V - 1).long(), decoder_input_ids=ids,
+            output_attentions=True,
+        )  # fmt: skip
         found = model(ids, None, source).logits
+    expected = output.logits
     # float32 through five layers.
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert len(trace) == 3 + 2 + 2
+    for name, weights in (
+        ("encoder.blocks.{}.attn", output.encoder_attentions),
+        ("decoder.blocks.{}.attn", output.decoder_attentions),
+        ("decoder.blocks.{}.cross", output.cross_attentions),
+    ):
+        for layer, theirs_of_layer in enumerate(weights):
+            ours = trace[f"{name.format(layer)}.weights"]
+            torch.testing.assert_close(ours, theirs_of_layer, rtol=0, atol=2e-5)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import VocabularyError
+from toolkit.jit import COMPILED
 from toolkit.tokenizers import BPETokenizer, TokenBatch
 from toolkit.tokenizers.bpe import Encoder, Vocabulary, split_pattern
 from toolkit.tokenizers.bpe.fast.encoding import FastEncoder
-from toolkit.tokenizers.bpe.fast.jit import COMPILED
 from toolkit.tokenizers.bpe.reference import encode_reference, train_reference
 from toolkit.tokenizers.bpe.tokenizer import SMALL_TEXT
 from toolkit.tokenizers.bpe.vocabulary import Pair

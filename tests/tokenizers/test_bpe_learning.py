@@ -21,12 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import UsageError
+from toolkit.jit import COMPILED
 from toolkit.tokenizers import BPETokenizer
 from toolkit.tokenizers.bpe import MergeStep, count_pretokens, iter_merges, learning
 from toolkit.tokenizers.bpe.alphabet import CHARACTER_ORDER
 from toolkit.tokenizers.bpe.fast.counting import WordCounts, WordTable, count_words
 from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer
-from toolkit.tokenizers.bpe.fast.jit import COMPILED
 from toolkit.tokenizers.bpe.fast.merging import MergeRun
 from toolkit.tokenizers.bpe.fast.scanners import SCANNERS
 from toolkit.tokenizers.bpe.reference import train_reference

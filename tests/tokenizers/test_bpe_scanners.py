@@ -9,9 +9,9 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from toolkit.jit import COMPILED
 from toolkit.tokenizers.bpe import PATTERNS, split_pattern
 from toolkit.tokenizers.bpe.fast.blocks import WINDOW, split_some
-from toolkit.tokenizers.bpe.fast.jit import COMPILED
 from toolkit.tokenizers.bpe.fast.memory import PADDING
 from toolkit.tokenizers.bpe.fast.scanners import SCANNERS
 from toolkit.tokenizers.bpe.fast.unicode_classes import (

@@ -100,7 +100,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("smoothing", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 def test_a_resumed_run_is_an_uninterrupted_one(smoothing: float, tmp_path: Path) -> None:
     # A schedule that does not ask when the end is: the first part stops like the whole at step 11.
     options = {"label_smoothing": smoothing, "grad_accumulation": 2, "schedule": "inverse-sqrt"}

@@ -56,8 +56,8 @@ def fixtures(context: typer.Context, json: Json = False, debug: Debug = False) -
 def fixtures_make(
     out: Annotated[Path, typer.Option(help="The folder for the files.")],
     case: Cases = None,
-    every: Annotated[bool, typer.Option("--all", help="All cases, not the layers alone.")] = False,
-    assignments: Annotated[
+    all: Annotated[bool, typer.Option("--all", help="All cases, not the layers alone.")] = False,
+    set: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
@@ -71,7 +71,7 @@ def fixtures_make(
     grad: Annotated[
         bool, typer.Option("--grad", help="Gradients of input and parameters as well.")
     ] = False,
-    file_format: Annotated[
+    format: Annotated[
         list[str] | None,
         typer.Option(
             "--format", metavar="json|safetensors|npz|bin", help="Repeatable; json by default."
@@ -92,24 +92,24 @@ def fixtures_make(
 ) -> None:
     """Write a file for each case: input, parameters and the output that a port should compute."""
     from toolkit import console, fixtures_view
-    from toolkit.fixtures.making import MakeOptions, all_cases, make_fixtures
+    from toolkit.fixtures import MakeOptions, available_cases, make_fixtures
 
-    if every and case:
+    if all and case:
         raise UsageError("--all and --case exclude each other; give one of them.")
     made = make_fixtures(
         out,
-        all_cases() if every else case or None,
+        list(available_cases()) if all else case or None,
         options=MakeOptions(
             seed=seed,
             backend=backend,
             device=device,
             dtype=dtype,
-            sizes=dict(_size(text) for text in assignments or []),
+            sizes=dict(_size(text) for text in set or []),
             compact=compact,
             grad=grad,
         ),
-        formats=file_format or ["json"],
-        on_file=None if quiet else fixtures_view.say_size,
+        formats=format or ["json"],
+        on_plan=None if quiet else fixtures_view.say_sizes,
     )
     if json:
         console.print_json(made)

@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from toolkit.commands.model_options import (
+    ContextPolicy,
+    Dtype,
+    ModelSource,
+    ModelTokenizer,
+    Quantize,
+    open_chosen,
+    weight_format,
+)
 from toolkit.commands.options import (
     Config,
     Debug,
@@ -27,18 +36,12 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-# Small models are unsure of much: drawn as they are, their texts have more invented words.
-DEFAULT_TEMPERATURE = 0.7
-_DTYPES = ("auto", "float32", "bfloat16")
-_QUANTIZATIONS = ("int8",)
 # How many likely tokens --show probs shows.
 RUNNERS_UP = 3
 
 _DRAWING = "How tokens are drawn"
 _SEARCH = "Searches and drafts"
 _OUTPUT = "Output"
-# What shapes the distribution: with one of these, no default temperature.
-_SHAPING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _STRATEGIES = "multinomial|greedy|top-k|top-p|min-p|typical|epsilon|eta|beam|contrastive"
 
 
@@ -56,17 +59,8 @@ def generate(
         typer.Argument(help="The beginning, or what to translate; - reads standard input."),
     ] = "",
     run: RunPath = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|HUB_NAME",
-            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
-    ] = None,
+    model: ModelSource = None,
+    tokenizer: ModelTokenizer = None,
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -174,6 +168,14 @@ def generate(
     diversity_penalty: Annotated[
         float | None, panel_option(_SEARCH, help="beam: how much groups are to differ.")
     ] = None,
+    early_stopping: Annotated[
+        str | None,
+        panel_option(
+            _SEARCH,
+            metavar="true|false|never",
+            help="beam: end with enough sequences; when better ones are unlikely; impossible.",
+        ),
+    ] = None,
     contrast_k: Annotated[
         int | None, panel_option(_SEARCH, help="contrastive: how many tokens compete; 5.")
     ] = None,
@@ -206,24 +208,9 @@ def generate(
         typer.Option("--interactive", "-i", help="Write in turns with the model; /help."),
     ] = False,
     device: Device = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|float32|bfloat16",
-            help="What the weights are read in; bfloat16 is faster, auto as exact as they are.",
-        ),
-    ] = "auto",
-    quantize: Annotated[
-        str | None,
-        typer.Option(metavar="int8", help="Weights in 8 bits: faster still, a little less exact."),
-    ] = None,
-    context_policy: Annotated[
-        str,
-        typer.Option(
-            metavar="slide|error",
-            help="Past the model's context: go on with the last tokens, or do not begin.",
-        ),
-    ] = "slide",
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    context_policy: ContextPolicy = "slide",
     engine: Annotated[
         str,
         typer.Option(
@@ -245,19 +232,18 @@ def generate(
         Generator,
         Translator,
         fresh_seed,
+        parse_early_stopping,
         parse_sampler,
         read_prompts,
+        with_default_temperature,
     )
 
-    refuse_together({"--run": run, "--model": model})
     refuse_together({"--json": json, "--jsonl": jsonl, "--show": show})
     refuse_together({"PROMPT": prompt or None, "--prompts": prompts, "--interactive": interactive})
     refuse_together({"--json": json, "--jsonl": jsonl, "--interactive": interactive})
     if interactive and (show is not None or num_samples != 1):
         raise UsageError("--interactive shows one text: leave --show and --num-samples out.")
-    if tokenizer is not None and model is None:
-        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
-    weights = _weight_format(dtype, quantize)
+    weights = weight_format(dtype, quantize)
     if show is not None and show != "probs":
         raise UnknownNameError("view", show, ["probs"])
     if logprobs is not None and not (json or jsonl):
@@ -265,7 +251,7 @@ def generate(
     if prompt == "-":
         prompt = read_text("-")
     texts = [prompt] if prompts is None else read_prompts(prompts)
-    opened = _open(run, model, tokenizer, device)
+    opened = open_chosen(run, model, tokenizer, device)
     translates = opened.model.takes_source
     generator: Generator
     if translates:
@@ -312,6 +298,7 @@ def generate(
         "length_penalty": length_penalty,
         "num_groups": num_groups,
         "diversity_penalty": diversity_penalty,
+        "early_stopping": None if early_stopping is None else parse_early_stopping(early_stopping),
         "contrast_k": contrast_k,
         "contrast_alpha": contrast_alpha,
         "num_draft_tokens": num_draft_tokens,
@@ -321,12 +308,11 @@ def generate(
     options = {name: value for name, value in given.items() if value is not None}
     options |= {"max_new_tokens": max_new_tokens, "stop": tuple(stop or ())}
     options |= {"ignore_eos": ignore_eos, "seed": fresh_seed() if seed is None else seed}
-    plain = strategy in (None, "multinomial") and sampler is None
-    if plain and not options.keys() & set(_SHAPING):
-        if translates and strategy is None:
-            options["strategy"] = "greedy"
-        else:
-            options["temperature"] = DEFAULT_TEMPERATURE
+    with_default = dict(with_default_temperature(cast(Any, options)))
+    if translates and strategy is None and with_default != options:
+        options["strategy"] = "greedy"  # nothing says how to draw
+    else:
+        options = with_default
     if draft is not None:
         options["draft"] = _open_draft(draft, opened, device)
     if verbose:
@@ -365,8 +351,9 @@ def _print_texts(
     from toolkit.generation import sample_seed
 
     continues = not generator.model.takes_source
-    # The samples of a beam search are its several best: they are found together.
-    together = with_probabilities or options.get("strategy") == "beam"
+    # The samples of a beam search are its several best: they are found together. Several prompts
+    # are quicker together.
+    together = with_probabilities or len(texts) > 1 or options.get("strategy") == "beam"
     if together or num_samples < 1:  # which the generator refuses
         samples = generator.generate_many(texts, num_samples, **options)
         for number, sample in enumerate(samples):
@@ -389,29 +376,6 @@ def _print_texts(
         console.print_pieces(pieces)
 
 
-def _open(run: str | None, model: str | None, tokenizer: str | None, device: str) -> OpenedModel:
-    from toolkit.opening import open_model, open_run
-    from toolkit.training import resolve_device
-
-    where = str(resolve_device(device))
-    if model is not None:
-        return open_model(model, tokenizer=tokenizer, device=where)
-    return open_run(run, device=where)
-
-
-def _weight_format(dtype: str, quantize: str | None) -> Any:
-    """How weights are stored, by its name in the library."""
-    if dtype not in _DTYPES:
-        raise UnknownNameError("dtype", dtype, _DTYPES)
-    if quantize is None:
-        return "float32" if dtype == "auto" else dtype
-    if quantize not in _QUANTIZATIONS:
-        raise UnknownNameError("quantization", quantize, _QUANTIZATIONS)
-    if dtype != "auto":
-        raise UsageError("--dtype and --quantize exclude each other; give one of them.")
-    return quantize
-
-
 def _refuse_of_texts(options: dict[str, Any]) -> None:
     """Refuse what a model that answers texts has not."""
     for name, value in options.items():
@@ -420,7 +384,7 @@ def _refuse_of_texts(options: dict[str, Any]) -> None:
 
 
 def _open_draft(draft: str, opened: OpenedModel, device: str) -> Any:
-    smaller = _open(None, draft, None, device)
+    smaller = open_chosen(None, draft, None, device)
     if smaller.tokenizer.fingerprint() != opened.tokenizer.fingerprint():
         raise UsageError(
             f"--draft {draft} has another tokenizer than {opened.folder}: both must have the same."

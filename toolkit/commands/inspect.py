@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from toolkit.commands.model_options import ModelSource, ModelTokenizer, open_chosen
 from toolkit.commands.options import (
     Debug,
     Device,
     Json,
     Quiet,
     RunPath,
-    refuse_together,
     split_names,
 )
 from toolkit.errors import UsageError
@@ -29,17 +29,8 @@ commands = typer.Typer()
 def inspect(
     text: Annotated[str, typer.Argument(help="The text that goes in; 10 to 200 tokens.")],
     run: RunPath = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|HUB_NAME",
-            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
-    ] = None,
+    model: ModelSource = None,
+    tokenizer: ModelTokenizer = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Default: report in the run.")
     ] = None,
@@ -58,21 +49,26 @@ def inspect(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look inside a model: attention, layers, gradients, embeddings, as figures and one page."""
+    """Look inside a model: attention, layers, gradients, embeddings, as figures and one page.
+
+    Of a run that translates: the attention of encoder and decoder, and between them.
+    """
     from toolkit import console, inspect_view
     from toolkit.inspecting import inspect_text
-    from toolkit.opening import open_model, open_run
-    from toolkit.training import resolve_device
+    from toolkit.inspecting_pairs import inspect_translation
 
-    refuse_together({"--run": run, "--model": model})
-    if tokenizer is not None and model is None:
-        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
     probes = split_names(probe, "--probe", "names, as in position,next-token") if probe else []
-    where = str(resolve_device(device))
-    if model is not None:
-        opened = open_model(model, tokenizer=tokenizer, device=where)
-    else:
-        opened = open_run(run, device=where)
+    opened = open_chosen(run, model, tokenizer, device)
+    if opened.model.takes_source:
+        if probe is not None or every_head:
+            option = "--every-head" if probe is None else "--probe"
+            raise UsageError(f"{option} is for models that continue texts; this run translates.")
+        pair = inspect_translation(text, opened, out=out)
+        if json:
+            console.print_json({"folder": pair.folder, **pair.to_json()})
+        else:
+            inspect_view.print_inspected_pair(pair, quiet=quiet)
+        return
     inspected = inspect_text(text, opened, out=out, probes=probes, every_head=every_head, seed=seed)
     if json:
         console.print_json({"folder": inspected.folder, **inspected.analysis.to_json()})

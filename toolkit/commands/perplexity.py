@@ -6,17 +6,8 @@ from typing import Annotated
 
 import typer
 
-from toolkit.commands.options import (
-    Config,
-    Debug,
-    Device,
-    Json,
-    Quiet,
-    RunPath,
-    read_text,
-    refuse_together,
-)
-from toolkit.errors import UsageError
+from toolkit.commands.model_options import ModelSource, ModelTokenizer, open_chosen
+from toolkit.commands.options import Config, Debug, Device, Json, Quiet, RunPath, read_text
 
 commands = typer.Typer()
 
@@ -29,17 +20,8 @@ commands = typer.Typer()
 def perplexity(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A text; - reads standard input.")],
     run: RunPath = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|HUB_NAME",
-            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
-    ] = None,
+    model: ModelSource = None,
+    tokenizer: ModelTokenizer = None,
     context: Annotated[
         int | None, typer.Option(help="The window's length in tokens; the model's by default.")
     ] = None,
@@ -56,18 +38,9 @@ def perplexity(
     """Loss, perplexity and bits per byte of a text under a model."""
     from toolkit import console, generation_view
     from toolkit.generation import score_text
-    from toolkit.opening import open_model, open_run
-    from toolkit.training import resolve_device
 
-    refuse_together({"--run": run, "--model": model})
-    if tokenizer is not None and model is None:
-        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
     text = read_text(file)
-    where = str(resolve_device(device))
-    if model is not None:
-        opened = open_model(model, tokenizer=tokenizer, device=where)
-    else:
-        opened = open_run(run, device=where)
+    opened = open_chosen(run, model, tokenizer, device)
     score = score_text(opened.model, opened.tokenizer, text, context=context, stride=stride)
     if json:
         rows = {"run" if model is None else "model": str(opened.folder)}

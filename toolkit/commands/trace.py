@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from toolkit.commands.options import Debug, Device, Json, Quiet, RunPath, refuse_together
+from toolkit.commands.model_options import ModelSource, ModelTokenizer, open_chosen
+from toolkit.commands.options import Debug, Device, Json, Quiet, RunPath
 from toolkit.errors import UsageError
 
 commands = typer.Typer()
@@ -20,17 +21,8 @@ commands = typer.Typer()
 def trace(
     text: Annotated[str, typer.Argument(help="The text that goes in.")],
     run: RunPath = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|HUB_NAME",
-            help="A Hugging Face folder of GPT-2, Llama or Qwen3 instead of a run.",
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option("--tokenizer", "-t", metavar="SPEC", help="For a --model without its own."),
-    ] = None,
+    model: ModelSource = None,
+    tokenizer: ModelTokenizer = None,
     layer: Annotated[
         list[int] | None, typer.Option(help="Show only this layer, from 0; repeatable.")
     ] = None,
@@ -42,17 +34,8 @@ def trace(
     """Walk through one forward pass: every step with its equation, shapes and real numbers."""
     from toolkit import console, trace_view
     from toolkit.inspection import walk
-    from toolkit.opening import open_model, open_run
-    from toolkit.training import resolve_device
 
-    refuse_together({"--run": run, "--model": model})
-    if tokenizer is not None and model is None:
-        raise UsageError("--tokenizer is for a --model; a run has its own. Leave it out.")
-    where = str(resolve_device(device))
-    if model is not None:
-        opened = open_model(model, tokenizer=tokenizer, device=where)
-    else:
-        opened = open_run(run, device=where)
+    opened = open_chosen(run, model, tokenizer, device)
     steps = walk(opened.model, opened.tokenizer.encode(text))
     n_layer = max((step.layer + 1 for step in steps.steps if step.layer is not None), default=0)
     for number in layer or ():

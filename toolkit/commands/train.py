@@ -298,6 +298,7 @@ def train(
     from toolkit import console, display
     from toolkit.corpora import load_corpus
     from toolkit.internals import draw_if_tracked
+    from toolkit.materials.choosing import require_task
     from toolkit.pipeline import TrainingSession
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
@@ -314,12 +315,16 @@ def train(
 
     given = given_fields(context)
     if not resume:
-        # A misspelt name is refused before a corpus is fetched.
+        # What is wrong with names is said before a corpus is fetched.
         for spec in (tokenizer, src_tokenizer, tgt_tokenizer):
             if spec is not None:
                 class_of_spec(spec)
-    if task is not None and was_given(context, "corpus"):
-        raise UsageError("--corpus and --task exclude each other; give one of them.")
+        if task is None:
+            require_task(model, src_tokenizer, tgt_tokenizer)
+    for name in ("corpus", "encoding", "errors", "text_field"):
+        if task is not None and was_given(context, name):
+            option_name = "--" + name.replace("_", "-")
+            raise UsageError(f"{option_name} and --task exclude each other; give one of them.")
     own_tokenizer = was_given(context, "tokenizer") or (init is None and task is None)
     own_model = was_given(context, "model") or (init is None and task is None)
     parts: dict[str, Any] = {

@@ -12,8 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.generation.batching import Batch as Batch
+    from toolkit.generation.batching import Progress as Progress
+    from toolkit.generation.batching import Text as Text
     from toolkit.generation.beams import BeamSearch as BeamSearch
     from toolkit.generation.beams import Hypothesis as Hypothesis
+    from toolkit.generation.beams import parse_early_stopping as parse_early_stopping
     from toolkit.generation.constraints import Constraint as Constraint
     from toolkit.generation.constraints import matching_json_schema as matching_json_schema
     from toolkit.generation.constraints import matching_regex as matching_regex
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from toolkit.generation.generator import Generator as Generator
     from toolkit.generation.options import SamplingOptions as SamplingOptions
     from toolkit.generation.options import TextOptions as TextOptions
+    from toolkit.generation.options import with_default_temperature as with_default_temperature
     from toolkit.generation.penalties import Forbidden as Forbidden
     from toolkit.generation.penalties import Forced as Forced
     from toolkit.generation.penalties import FrequencyPenalty as FrequencyPenalty
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from toolkit.generation.samples import TokenLogprob as TokenLogprob
     from toolkit.generation.scoring import Score as Score
     from toolkit.generation.scoring import ScoredToken as ScoredToken
+    from toolkit.generation.scoring import score_ids as score_ids
     from toolkit.generation.scoring import score_text as score_text
     from toolkit.generation.seeds import fresh_seed as fresh_seed
     from toolkit.generation.seeds import sample_seed as sample_seed
@@ -61,9 +67,15 @@ if TYPE_CHECKING:
     from toolkit.generation.translation import Translator as Translator
 
 _HOME = {
+    "batching": (
+        "Batch",
+        "Progress",
+        "Text",
+    ),
     "beams": (
         "BeamSearch",
         "Hypothesis",
+        "parse_early_stopping",
     ),
     "constraints": (
         "Constraint",
@@ -82,6 +94,7 @@ _HOME = {
     "options": (
         "SamplingOptions",
         "TextOptions",
+        "with_default_temperature",
     ),
     "penalties": (
         "Forbidden",
@@ -116,6 +129,7 @@ _HOME = {
     "scoring": (
         "Score",
         "ScoredToken",
+        "score_ids",
         "score_text",
     ),
     "speculation": ("Speculation",),

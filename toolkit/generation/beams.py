@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,27 @@ from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import evaluation_mode
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samplers import require_count, require_number
+
+EarlyStopping = bool | Literal["never"]
+
+
+def parse_early_stopping(text: str) -> EarlyStopping:
+    """Its value as it is typed.
+
+    >>> parse_early_stopping("true"), parse_early_stopping("never")
+    (True, 'never')
+
+    Raises:
+        UsageError: none of the three.
+    """
+    match text.lower():
+        case "true":
+            return True
+        case "false":
+            return False
+        case "never":
+            return "never"
+    raise UsageError(f"--early-stopping {text} must be true, false or never.")
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,8 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """The likeliest sequences rather than the likeliest tokens.
+    """The likeliest sequences rather than the likeliest tokens (Wu et al. 2016, arXiv:1609.08144;
+    in groups, Vijayakumar et al. 2018, arXiv:1610.02424).
 
     Attributes:
         num_beams: how many sequences are kept, over all groups.
@@ -48,6 +71,10 @@ class BeamSearch:
         num_groups: how many groups the beams are in.
         diversity_penalty: what a group pays for a token, each time that a group before has chosen
             it at this step. It stays in the score.
+        early_stopping: when a group is done that has its beams' number of finished sequences: at
+            once (True); when its best running beam, if it ended here, would not be among them
+            (False); or when that beam could not be even if every further token were certain
+            ("never"), where a length_penalty above 0 counts max_new_tokens. As in transformers.
 
     Raises:
         UsageError: a value that cannot be.
@@ -57,6 +84,7 @@ class BeamSearch:
     length_penalty: float = 1.0
     num_groups: int = 1
     diversity_penalty: float = 0.0
+    early_stopping: EarlyStopping = False
 
     def __post_init__(self) -> None:
         require_count("--num-beams", self.num_beams)
@@ -68,6 +96,10 @@ class BeamSearch:
         if not 0 <= self.diversity_penalty < math.inf:
             raise UsageError(
                 f"--diversity-penalty {self.diversity_penalty:g} must be at least 0 and finite"
+            )
+        if self.early_stopping not in (True, False, "never"):
+            raise UsageError(
+                f"--early-stopping {self.early_stopping} must be true, false or never."
             )
         if self.num_beams % self.num_groups:
             raise UsageError(
@@ -95,7 +127,7 @@ class BeamSearch:
         Fewer where the processors leave fewer. The request's generators and contexts are not used.
         """
         width = self.num_beams // self.num_groups
-        groups = [_Group(width, self.length_penalty, request) for _ in range(self.num_groups)]
+        groups = [_Group(width, self, request) for _ in range(self.num_groups)]
         decoder = request.decoder
         with evaluation_mode(request.model):
             logits = decoder.prefill(request.prompt_ids)  # (1, V)
@@ -128,12 +160,12 @@ class _Group:
     score that counts, the best first. `chosen` are the tokens of the last step, of both.
     """
 
-    def __init__(self, width: int, length_penalty: float, request: Request) -> None:
+    def __init__(self, width: int, search: BeamSearch, request: Request) -> None:
         self.running = [Hypothesis((), 0.0)]
         self.finished: list[Hypothesis] = []
         self.chosen: list[int] = []
         self._width = width
-        self._length_penalty = length_penalty
+        self._search = search
         self._request = request
 
     def advance(self, logits: Tensor, chosen: Counter[int], penalty: float) -> list[int]:
@@ -173,7 +205,7 @@ class _Group:
             if ends:
                 if rank < self._width:
                     self.chosen.append(token_id)
-                    self._finish(Hypothesis(ids, score / length**self._length_penalty))
+                    self._finish(Hypothesis(ids, score / length**self._search.length_penalty))
             elif len(running) < self._width:
                 self.chosen.append(token_id)
                 running.append(Hypothesis(ids, score))
@@ -187,10 +219,15 @@ class _Group:
         del self.finished[self._width :]
 
     def _can_improve(self, best: Hypothesis, length: int) -> bool:
-        """Whether the best running beam, ended here, would be among the finished ones."""
+        """Whether the best running beam may come to be among the finished ones."""
+        search = self._search
         if len(self.finished) < self._width:
             return True
-        possible: float = best.score / length**self._length_penalty
+        if search.early_stopping is True:
+            return False
+        if search.early_stopping == "never" and search.length_penalty > 0:
+            length = self._request.max_new_tokens
+        possible: float = best.score / length**search.length_penalty
         return possible > self.finished[-1].score
 
 

@@ -33,6 +33,11 @@ class Context:
         """The prompt and what came after it."""
         return [*self.prompt_ids, *self.new_ids]
 
+    @property
+    def length(self) -> int:
+        """How many ids it has."""
+        return len(self.prompt_ids) + len(self.new_ids)
+
     def grown(self, ids: Sequence[int]) -> Context:
         """A new context that has these ids as well."""
         return Context(self.prompt_ids, [*self.new_ids, *ids], source_ids=self.source_ids)

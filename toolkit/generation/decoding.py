@@ -1,15 +1,16 @@
 """Next tokens after a prompt, below text: a decoder's logits, a sampler's draws.
 
 A decoder gives the logits of the next token while sequences grow. `CachedDecoder` computes each
-token once; `WindowDecoder` is for models that keep nothing, and computes the whole window at every
-step. `make_decoder` chooses.
+token once; `RecomputingDecoder` is for models that keep nothing, and computes the whole window at
+every step. `make_decoder` chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from toolkit.generation.contexts import Context
 from toolkit.generation.samplers import Sampler
 from toolkit.models import KVCache, LanguageModel
 
+if TYPE_CHECKING:
+    from toolkit.generation.engine import CompiledModel
+
 Engine = Literal["auto", "torch", "compiled"]
 ENGINES: tuple[Engine, ...] = ("auto", "torch", "compiled")
 # Loading Numba and the compiled step takes most of a second: as long as torch's steps for some
@@ -27,7 +31,11 @@ WORTH_COMPILING = 2_000_000
 
 
 class Decoder(Protocol):
-    """The logits of what comes after sequences that grow side by side."""
+    """The logits of what comes after sequences that grow side by side.
+
+    It computes in evaluation mode, and leaves the model in the mode it was in. Its logits are to be
+    read before it is called again: it may write over them.
+    """
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
         """Start one row with `ids`, at least one: logits (1, V) of the token after them."""
@@ -39,63 +47,49 @@ class Decoder(Protocol):
         """Keep these rows, in this order; a row may be taken more than once."""
 
 
-class WindowDecoder:
-    """A `Decoder` that computes the last `block_size` tokens anew at every step.
-
-    A longer sequence loses its beginning: positions count from the window's start, as in training.
-    """
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-        self._window = torch.empty(0, 0, dtype=torch.long)
-
-    def prefill(self, ids: Sequence[int]) -> Tensor:
-        window = list(ids[-self._model.block_size :])
-        self._window = torch.tensor([window], device=self._model.device)  # (1, T)
-        return self._last_logits()
-
-    def step(self, tokens: Tensor) -> Tensor:
-        grown = torch.cat([self._window, tokens.to(self._window.device)[:, None]], dim=1)
-        self._window = grown[:, -self._model.block_size :]  # (B, T)
-        return self._last_logits()
-
-    def select(self, rows: Sequence[int]) -> None:
-        self._window = self._window[list(rows)]
-
-    def _last_logits(self) -> Tensor:
-        return self._model(self._window).logits[:, -1]  # (B, V)
-
-
 class RecomputingDecoder:
-    """A `Decoder` of a model with a cache that keeps nothing in it from step to step.
+    """A `Decoder` that keeps nothing but the tokens, and computes them anew at every step.
 
     It is what `CachedDecoder` must agree with, and what it becomes past the context where positions
-    end with it: every position has changed then, and the last `block_size` tokens are all anew.
+    end with it: every position has changed then. A sequence longer than `block_size` loses its
+    beginning, as in training, unless the model's window slides.
     """
 
     def __init__(self, model: LanguageModel, ids: Tensor | None = None) -> None:
         """Take a model and, to go on, the tokens of each row (B, T)."""
-        self._model = model
+        self._model, self._slides = model, slides(model)
+        self._evaluating = _evaluating(model)
         self._ids = torch.empty(1, 0, dtype=torch.long) if ids is None else ids
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
-        self._ids = torch.tensor([list(ids)], device=self._model.device)  # (1, T)
-        return self._last_logits()
+        return self._grow(torch.tensor([list(ids)], device=self._model.device))
 
     def step(self, tokens: Tensor) -> Tensor:
-        self._ids = torch.cat([self._ids, tokens.to(self._ids.device)[:, None]], dim=1)
-        return self._last_logits()
+        added = tokens.to(self._ids.device)[:, None]  # (B, 1)
+        return self._grow(torch.cat([self._ids, added], dim=1))
 
     def select(self, rows: Sequence[int]) -> None:
         self._ids = self._ids[list(rows)]
 
-    def _last_logits(self) -> Tensor:
-        rows, t = self._ids.shape
-        cache = self._model.new_cache(rows, t)
-        assert cache is not None, "make_decoder asks"
-        if not cache.has_room(t):
-            self._ids = self._ids[:, -self._model.block_size :]  # (B, T)
-        return self._model.extend(self._ids, cache, last_only=True)[:, -1]  # (B, V)
+    def _grow(self, ids: Tensor) -> Tensor:
+        self._ids = ids if self._slides else ids[:, -self._model.block_size :]  # (B, T)
+        with self._evaluating():
+            return last_logits(self._model, self._ids)
+
+
+def slides(model: LanguageModel) -> bool:
+    """Whether all tokens of a text count, however long it is: in a window that slides."""
+    cache = model.new_cache(0)
+    return cache is not None and cache.limit is None
+
+
+def last_logits(model: LanguageModel, ids: Tensor) -> Tensor:
+    """Logits (B, V) after ids (B, T), with nothing kept; only models that slide take more than
+    `block_size`."""
+    cache = model.new_cache(len(ids), ids.size(1))
+    if cache is None:
+        return model(ids).logits[:, -1]
+    return model.extend(ids, cache, last_only=True)[:, -1]
 
 
 class CachedDecoder:
@@ -109,33 +103,42 @@ class CachedDecoder:
         """Take an empty cache with one row.
 
         Args:
-            compiled: let `CompiledStep` do the steps of one row.
+            compiled: let `CompiledModel` compute it.
         """
-        self._model, self._cache, self._compiled = model, cache, compiled
-        self._one_row: Callable[[int], Tensor] | None = None
+        self._model, self._cache, self._evaluating = model, cache, _evaluating(model)
+        self._compiled = compile_model(model) if compiled else None
         # With a limit, what there was: it is computed anew when the limit is reached.
-        size = (1, cache.limit or 0)
-        self._seen = torch.zeros(size, dtype=torch.long, device=model.device)  # (B, limit)
+        self._device, size = model.device, (1, cache.limit or 0)
+        self._seen = torch.zeros(size, dtype=torch.long, device=self._device)  # (B, limit)
         self._beyond: RecomputingDecoder | None = None
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code does the steps."""
+        return self._compiled is not None
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
         if self._cache.limit is not None:
             ids = ids[-self._cache.limit :]
-        prompt = torch.tensor([list(ids)], device=self._model.device)  # (1, T)
+        prompt = torch.tensor([list(ids)], device=self._device)  # (1, T)
         self._remember(prompt)
-        return self._model.extend(prompt, self._cache, last_only=True)[:, -1]  # (1, V)
+        if self._compiled is not None and len(ids) <= self._cache.span:
+            with one_thread():
+                return self._compiled.extend(ids, self._cache)  # (1, V)
+        with self._evaluating():
+            return self._model.extend(prompt, self._cache, last_only=True)[:, -1]  # (1, V)
 
     def step(self, tokens: Tensor) -> Tensor:
         if self._beyond is None and not self._cache.has_room(1):
             self._beyond = RecomputingDecoder(self._model, self._seen)
         if self._beyond is not None:
             return self._beyond.step(tokens)
-        if self._compiled and len(tokens) == 1:
-            self._remember(tokens[:, None])
-            return self._compiled_step(int(tokens))
-        column = tokens.to(self._model.device)[:, None]  # (B, 1)
+        column = tokens.to(self._device)[:, None]  # (B, 1)
         self._remember(column)
-        return self._model.extend(column, self._cache)[:, -1]  # (B, V)
+        if self._compiled is not None:
+            return self._compiled.step(tokens.tolist(), self._cache)  # (B, V)
+        with self._evaluating():
+            return self._model.extend(column, self._cache)[:, -1]  # (B, V)
 
     def select(self, rows: Sequence[int]) -> None:
         self._cache.select(rows)
@@ -146,15 +149,6 @@ class CachedDecoder:
     def _remember(self, ids: Tensor) -> None:
         if self._cache.limit is not None:
             self._seen[:, self._cache.length : self._cache.length + ids.size(1)] = ids
-
-    def _compiled_step(self, token: int) -> Tensor:
-        if self._one_row is None:
-            from toolkit.generation.engine import CompiledStep
-            from toolkit.models import GPTModel
-
-            assert isinstance(self._model, GPTModel), "can_compile asks"
-            self._one_row = CompiledStep(self._model, self._cache)
-        return self._one_row(token).clone()  # the next step writes over it
 
 
 def make_decoder(
@@ -168,29 +162,46 @@ def make_decoder(
 
     Args:
         cache: whether keys and values are kept, by a model that can.
-        engine: what does the steps of a single row: "torch", "compiled", or "auto": compiled where
-            that is possible and worth it.
+        engine: what computes: "torch", "compiled", or "auto": compiled where that is possible and
+            worth it.
         num_tokens: how many tokens there will be in a row; None: unknown.
 
     Raises:
         UsageError: an engine that cannot do this model's steps.
     """
     kept = model.new_cache(1, num_tokens)
-    compiled = _compiles(model, engine, cached=cache and kept is not None)
-    if kept is None:
-        return WindowDecoder(model)
-    if not cache:
+    compiled = compiles(model, engine, cache=cache)
+    if kept is None or not cache:
         return RecomputingDecoder(model)
     return CachedDecoder(model, kept, compiled=compiled)
 
 
-def _compiles(model: LanguageModel, engine: Engine, *, cached: bool) -> bool:
+def _evaluating(model: LanguageModel) -> Callable[[], AbstractContextManager[None]]:
+    """`evaluation_mode` of a model whose modules are looked for once: that takes 0.1 ms."""
+    return partial(_in_evaluation_mode, list(model.modules()))
+
+
+def compile_model(model: LanguageModel) -> CompiledModel:
+    """What computes a model, where `compiles` says so."""
+    from toolkit.generation.engine import CompiledModel
+    from toolkit.models import GPTModel
+
+    assert isinstance(model, GPTModel), "can_compile asks"
+    return CompiledModel(model)
+
+
+def compiles(model: LanguageModel, engine: Engine, *, cache: bool) -> bool:
+    """Whether compiled code computes the model.
+
+    Raises:
+        UsageError: they are asked for and cannot be.
+    """
     if engine == "torch" or (engine == "auto" and model.num_params() < WORTH_COMPILING):
         return False
     from toolkit.generation.engine import can_compile
-    from toolkit.generation.engine_kernels import COMPILED
+    from toolkit.jit import COMPILED
 
-    possible = cached and can_compile(model)
+    possible = cache and can_compile(model)
     # Without Numba's compiler torch does the same.
     if engine == "compiled" and COMPILED and not possible:
         raise UsageError(
@@ -252,6 +263,7 @@ class Continuations:
         self._contexts = None if contexts is None else list(contexts)
         self._decoder = make_decoder(model) if decoder is None else decoder
         self._drawn: Tensor | None = None  # (B)
+        self._in_one_thread = isinstance(self._decoder, CachedDecoder) and self._decoder.is_compiled
 
     @torch.inference_mode()
     def draw(self) -> list[int]:
@@ -260,16 +272,16 @@ class Continuations:
         Raises:
             ModelError: the model's logits are not numbers.
         """
-        with evaluation_mode(self._model):
-            if self._drawn is None:
-                # The prompt is the same for all rows, so it is computed once.
-                rows = len(self._generators)
-                logits = self._decoder.prefill(self._prompt_ids).expand(rows, -1)  # (B, V)
-                self._decoder.select([0] * rows)
-            else:
-                logits = self._decoder.step(self._drawn)  # (B, V)
+        if self._drawn is None:
+            # The prompt is the same for all rows, so it is computed once.
+            rows = len(self._generators)
+            logits = self._decoder.prefill(self._prompt_ids).expand(rows, -1)  # (B, V)
+            self._decoder.select([0] * rows)
+        else:
+            logits = self._decoder.step(self._drawn)  # (B, V)
         logits = logits[:, : self._vocab_size]
-        self._drawn = self._sampler.draw(logits, self._generators, self._contexts)
+        with one_thread() if self._in_one_thread else nullcontext():
+            self._drawn = self._sampler.draw(logits, self._generators, self._contexts)
         tokens: list[int] = self._drawn.tolist()
         return tokens
 
@@ -284,11 +296,30 @@ class Continuations:
 
 
 @contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """torch computes in this thread alone within the block: for what comes between compiled steps.
+
+    After an operation on several threads the others look for more work, for milliseconds: on the
+    processors that the next step needs.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def evaluation_mode(model: torch.nn.Module) -> AbstractContextManager[None]:
     """No dropout within the block; after it every part is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
+    return _in_evaluation_mode(model.modules())
+
+
+@contextmanager
+def _in_evaluation_mode(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:

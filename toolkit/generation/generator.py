@@ -9,20 +9,22 @@ refused.
 from __future__ import annotations
 
 import asyncio
-import operator
-import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Literal, Unpack
 
 import torch
 
-from toolkit.errors import UnknownNameError, UsageError, VocabularyError
+from toolkit.errors import UnknownNameError, UsageError
+from toolkit.generation.batching import Batch, Text
 from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import (
     Continuations,
     Decoder,
     Engine,
     check_engine,
+    compiles,
     make_decoder,
     numbers_per_row,
 )
@@ -35,6 +37,7 @@ from toolkit.generation.options import (
     check_num_samples,
     make_plan,
 )
+from toolkit.generation.prompts import check_ids, first_ids
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samples import Completion, Sample
 from toolkit.generation.seeds import sample_seed, seeded_generator
@@ -45,6 +48,8 @@ from toolkit.tokenizers.special import END_OF_TEXT
 # Samples are made in batches whose caches (or logits, of models without one) hold at most so many
 # numbers: 1 GiB in float32.
 MAX_NUMBERS = 2**28
+# More prompts side by side would hardly be quicker, and the first would be done later.
+MAX_ROWS = 64
 
 ContextPolicy = Literal["slide", "error"]
 CONTEXT_POLICIES: tuple[ContextPolicy, ...] = ("slide", "error")
@@ -91,11 +96,11 @@ class Generator:
                 last tokens), or "error", before anything is drawn.
             cache: whether keys and values are kept from token to token. Without, each step takes
                 as long as the text is: for comparison.
-            engine: "torch", "compiled" (one sample on a CPU), or "auto", which chooses.
+            engine: "torch", "compiled" (on a CPU), or "auto", which chooses.
 
         Raises:
             UsageError: the tokenizer has ids that the model does not know, there is no such
-                device, or one of the other words is unknown.
+                device, the engine cannot do the model's steps, or a word is unknown.
         """
         if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
             raise UsageError(
@@ -107,7 +112,10 @@ class Generator:
         check_engine(engine)
         model = model if device is None else _move(model, device)
         self.model = store_weights(model, weights)
-        self._context_policy, self._cache, self._engine = context_policy, cache, engine
+        if engine == "compiled":
+            compiles(self.model, engine, cache=cache)  # or says why not
+        self.cache = cache
+        self._context_policy, self.engine = context_policy, engine
         self._tokenizer = tokenizer
         if end_ids is None:
             special = tokenizer.special_tokens if tokenizer is not None else {}
@@ -124,6 +132,14 @@ class Generator:
         if self._tokenizer is None:
             raise UsageError("This Generator has no tokenizer: use generate_ids, or give it one.")
         return self._tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Only ids below it are drawn. A model's vocabulary may be padded to a round size: those
+        ids have no text."""
+        if self._tokenizer is None:
+            return self.model.config.vocab_size
+        return self._tokenizer.vocab_size
 
     def stream(self, prompt: str, **options: Unpack[TextOptions]) -> Iterator[str]:
         """Pieces of the new text as they are made; joined, they are `generate(...).text`.
@@ -146,10 +162,8 @@ class Generator:
                 once, not when the first piece is taken.
             ModelError: the model's logits are not numbers.
         """
-        plan = self._plan(options)
-        prompt_ids = self.prompt_ids(prompt)
-        self._check_context(prompt_ids, plan.max_new_tokens)
-        steps = self._steps([self._sample(prompt_ids, plan, plan.seed)], plan)
+        plan = self.plan(options)
+        steps = self._steps(self.samples(prompt, self.prompt_ids(prompt), 1, plan), plan)
         return (piece for piece in steps if piece)
 
     def stream_async(self, prompt: str, **options: Unpack[TextOptions]) -> AsyncIterator[str]:
@@ -161,8 +175,7 @@ class Generator:
 
     def generate(self, prompt: str, **options: Unpack[TextOptions]) -> Completion:
         """One sample; arguments and errors are those of `stream`."""
-        plan = self._plan(options)
-        return self._complete(prompt, [plan.seed], plan)[0]
+        return self.generate_samples(prompt, 1, **options)[0]
 
     def generate_samples(
         self, prompt: str, num_samples: int, **options: Unpack[TextOptions]
@@ -173,30 +186,33 @@ class Generator:
         rounds the logits of one row and of several alike. (Of a beam search the samples are its
         best sequences, the best first.) Other arguments and errors are those of `stream`.
         """
-        check_num_samples(num_samples)
-        plan = self._plan(options)
-        seeds = [sample_seed(plan.seed, number) for number in range(num_samples)]
-        return self._complete(prompt, seeds, plan)
+        plan = self.plan(options)
+        samples = self.samples(prompt, self.prompt_ids(prompt), num_samples, plan)
+        return self._complete(samples, plan)
 
     def generate_many(
         self, prompts: Iterable[str], num_samples: int = 1, **options: Unpack[TextOptions]
     ) -> Iterator[Completion]:
-        """The samples of each prompt in turn, all of one prompt as soon as they are done.
+        """The samples of each prompt in turn, each as soon as it and those before it are done.
 
-        Each prompt has the samples that `generate_samples` gives for it alone with the same seed;
-        max_time is for one prompt. Arguments and errors are those of `generate_samples`; a prompt
-        that cannot be encoded is refused before anything is computed.
+        As many are computed side by side (see `Batch`) as the device should bear; searches one
+        prompt after the other. Each prompt has the samples that `generate_samples` gives for it
+        alone with the same seed; max_time is for one prompt. Arguments and errors are those of
+        `generate_samples`; a prompt that cannot be continued is refused before anything is
+        computed.
         """
-        texts = list(prompts)
-        for text in texts:
-            self.prompt_ids(text)
         check_num_samples(num_samples)
-        seeded = options.copy()
-        seeded["seed"] = self._plan(options).seed
+        plan = self.plan(options)
+        encoded = [(prompt, self.prompt_ids(prompt)) for prompt in prompts]
+        for _, ids in encoded:
+            self._check_context(ids, plan.max_new_tokens)
+        together = plan.search is None and not self.model.takes_source
+        if together and len(encoded) * num_samples > 1:
+            return self._complete_together(encoded, num_samples, plan)
         return (
             sample
-            for text in texts
-            for sample in self.generate_samples(text, num_samples, **seeded)
+            for prompt, ids in encoded
+            for sample in self._complete(self.samples(prompt, ids, num_samples, plan), plan)
         )
 
     def generate_ids(
@@ -221,7 +237,7 @@ class Generator:
         """
         check_ids_options(sampling)
         plan = make_plan({"max_new_tokens": max_new_tokens, "seed": seed, **sampling})
-        context = Context(self._checked_ids(ids))
+        context = Context(check_ids(ids, self.model.config.vocab_size))
         self._check_context(context.prompt_ids, max_new_tokens)
         rows = self._start(plan, [seeded_generator(plan.seed)], [context], frozenset())
         for _ in range(max_new_tokens):
@@ -242,68 +258,73 @@ class Generator:
             kind = type(prompt).__name__
             raise UsageError(f"A prompt must be text, not {kind}; for ids there is generate_ids.")
         ids = self.tokenizer.encode(prompt)
-        return ids or self._first_ids()
+        return ids or first_ids(self.tokenizer)
 
-    def _first_ids(self) -> list[int]:
-        special = self.tokenizer.special_tokens
-        if END_OF_TEXT in special:
-            return [special[END_OF_TEXT]]
-        try:
-            line_break = self.tokenizer.encode("\n")
-        except VocabularyError:
-            line_break = []
-        if line_break and self.tokenizer.unk_id not in line_break:
-            return line_break
-        plain = set(range(self.tokenizer.vocab_size)) - set(special.values())
-        return [min(plain, default=0)]
-
-    def _checked_ids(self, ids: Iterable[int]) -> list[int]:
-        try:
-            checked = [operator.index(token_id) for token_id in ids]  # of NumPy and torch too
-        except TypeError as error:
-            raise UsageError(f"generate_ids needs whole numbers: {error}.") from error
-        if not checked:
-            raise UsageError("generate_ids needs at least one id to start from.")
-        size = self.model.config.vocab_size
-        for token_id in checked:
-            if not 0 <= token_id < size:
-                raise VocabularyError(
-                    f"Id {token_id} is no token: this model's are 0 to {size - 1}."
-                )
-        return checked
-
-    def _plan(self, options: Mapping[str, object]) -> Plan:
+    def plan(self, options: Mapping[str, object]) -> Plan:
+        """What options of text ask for; errors are those of `stream`."""
         return make_plan(options, self.tokenizer, self._end_ids)
 
-    def _sample(self, prompt_ids: list[int], plan: Plan, seed: int) -> Sample:
-        return Sample(
-            self.tokenizer,
-            self._new_context(prompt_ids),
-            max_new_tokens=plan.max_new_tokens,
-            stop=plan.stop,
-            end_ids=self._ends(plan),
-            seed=seed,
-            is_complete=plan.sampler.is_complete,
-            recorder=plan.recorder,
-            num_logprobs=plan.num_logprobs or 0,
-        )
+    def samples(
+        self, prompt: str, prompt_ids: Sequence[int], num_samples: int, plan: Plan
+    ) -> list[Sample]:
+        """The samples of a prompt before anything is drawn; errors are those of `stream`."""
+        check_num_samples(num_samples)
+        self._check_context(prompt_ids, plan.max_new_tokens)
+        return [
+            Sample(
+                self.tokenizer,
+                prompt,
+                self._new_context(prompt_ids),
+                max_new_tokens=plan.max_new_tokens,
+                max_time=plan.max_time,
+                stop=plan.stop,
+                end_ids=self._ends(plan),
+                seed=sample_seed(plan.seed, number),
+                is_complete=plan.sampler.is_complete,
+                recorder=plan.recorder,
+                num_logprobs=plan.num_logprobs or 0,
+            )
+            for number in range(num_samples)
+        ]
 
     def _ends(self, plan: Plan) -> frozenset[int]:
         return frozenset() if plan.ignore_eos else self._end_ids
 
-    def _complete(self, prompt: str, seeds: Sequence[int], plan: Plan) -> list[Completion]:
+    def _complete(self, samples: list[Sample], plan: Plan) -> list[Completion]:
         """Finish samples of one prompt, as many at a time as the device should bear."""
-        prompt_ids = self.prompt_ids(prompt)
-        samples = [self._sample(prompt_ids, plan, seed) for seed in seeds]
-        self._check_context(prompt_ids, plan.max_new_tokens)
-        longest = len(prompt_ids) + plan.max_new_tokens
-        rows = max(1, MAX_NUMBERS // numbers_per_row(self.model, longest))
+        rows = self._max_rows(samples[0].context.length + plan.max_new_tokens)
         if plan.search is not None:
             rows = len(samples)  # it sees to its memory itself
         for start in range(0, len(samples), rows):
             for _ in self._steps(samples[start : start + rows], plan):
                 pass
-        return [sample.completion(prompt) for sample in samples]
+        return [sample.completion() for sample in samples]
+
+    def _complete_together(
+        self, prompts: Sequence[tuple[str, list[int]]], num_samples: int, plan: Plan
+    ) -> Iterator[Completion]:
+        """Finish samples of several prompts, as many at a time as the device should bear."""
+        longest = max(len(ids) for _, ids in prompts) + plan.max_new_tokens
+        rows = min(MAX_ROWS, self._max_rows(longest), len(prompts) * num_samples)
+        batch = Batch(self, max_rows=rows, max_tokens=longest)
+        waiting = (
+            sample
+            for prompt, ids in prompts
+            for sample in self.samples(prompt, ids, num_samples, plan)
+        )
+        texts: deque[Text] = deque()
+        while True:
+            texts += (batch.add(sample, plan.sampler) for sample in islice(waiting, batch.free))
+            while texts and texts[0].finish_reason is not None:
+                yield texts.popleft().completion()
+            if not batch.rows:
+                return
+            for progress in batch.step():
+                if progress.error is not None:
+                    raise progress.error
+
+    def _max_rows(self, num_tokens: int) -> int:
+        return max(1, MAX_NUMBERS // numbers_per_row(self.model, num_tokens))
 
     def _steps(self, samples: list[Sample], plan: Plan) -> Iterator[str]:
         """Add tokens to the samples until each is finished; yields the text that each token adds.
@@ -318,10 +339,6 @@ class Generator:
             for sample, token_id in zip(active, rows.draw(), strict=True):
                 yield sample.add(token_id)
             still = [row for row, sample in enumerate(active) if sample.finish_reason is None]
-            if still and time.monotonic() >= plan.deadline:
-                for row in still:
-                    yield active[row].finish("time")
-                return
             if len(still) < len(active):
                 rows.keep(still)
                 active = [active[row] for row in still]
@@ -345,6 +362,7 @@ class Generator:
             Request(
                 model=self.model,
                 decoder=decoder,
+                cache=self.cache,
                 prompt_ids=prompt_ids,
                 sampler=plan.sampler,
                 generators=generators,
@@ -362,16 +380,11 @@ class Generator:
     def _new_decoder(self, context: Context, plan: Plan) -> Decoder:
         """A decoder that nothing was given to yet, for rows that start from this context."""
         num_tokens = len(context.prompt_ids) + plan.max_new_tokens
-        return make_decoder(
-            self.model, cache=self._cache, engine=self._engine, num_tokens=num_tokens
-        )
+        return make_decoder(self.model, cache=self.cache, engine=self.engine, num_tokens=num_tokens)
 
     def _num_drawn(self, plan: Plan) -> int:
         """Only ids below it are drawn."""
-        # A model's vocabulary may be padded to a round size: those ids have no text.
-        if self._tokenizer is not None:
-            return self._tokenizer.vocab_size
-        return self.model.config.vocab_size
+        return self.vocab_size
 
     def _check_context(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
         # The last token is drawn, and the model never sees it.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from toolkit.errors import UsageError
 from toolkit.generation.requests import Search
@@ -25,6 +24,10 @@ from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 
 DEFAULT_NEW_TOKENS = 200
+# Small models are unsure of much: drawn as they are, their texts have more invented words.
+DEFAULT_TEMPERATURE = 0.7
+# What shapes the distribution: with one of these, no default temperature.
+_SHAPING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 TokenIds = int | Sequence[int]
 
 
@@ -51,6 +54,7 @@ class SamplingOptions(TypedDict, total=False):
     length_penalty: float | None
     num_groups: int | None
     diversity_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
     contrast_k: int | None
     contrast_alpha: float | None
     sampler: Sampler | None
@@ -81,7 +85,7 @@ class Plan:
         max_new_tokens, stop, ignore_eos, seed: as given; the seed is a fresh one if none was.
         num_logprobs: how many alternatives to note; None notes nothing.
         recorder: the processor that notes them.
-        deadline: when to stop, by `time.monotonic`.
+        max_time: the seconds after which a text ends; infinity for no end.
     """
 
     sampler: Sampler
@@ -92,7 +96,7 @@ class Plan:
     seed: int
     num_logprobs: int | None
     recorder: LogprobRecorder | None
-    deadline: float
+    max_time: float
 
 
 def make_plan(
@@ -139,8 +143,21 @@ def make_plan(
         seed=fresh_seed() if seed is None else seed,
         num_logprobs=num_logprobs,
         recorder=recorder,
-        deadline=_deadline(max_time),
+        max_time=_max_time(max_time),
     )
+
+
+def with_default_temperature(options: TextOptions) -> TextOptions:
+    """The options as the command line and the server take them: `DEFAULT_TEMPERATURE` where tokens
+    are drawn and nothing says how.
+
+    >>> with_default_temperature({"seed": 1}), with_default_temperature({"top_k": 5})
+    ({'seed': 1, 'temperature': 0.7}, {'top_k': 5})
+    """
+    plain = options.get("strategy") in (None, DEFAULT_STRATEGY) and options.get("sampler") is None
+    if plain and not any(options.get(name) is not None for name in _SHAPING):
+        return {**options, "temperature": DEFAULT_TEMPERATURE}
+    return options
 
 
 def check_ids_options(options: SamplingOptions) -> None:
@@ -226,13 +243,13 @@ def _constrained(sampler: Sampler, constraint: ContextProcessor) -> Sampler:
     return Sampler([*first, constraint, *last])
 
 
-def _deadline(max_time: float | None) -> float:
+def _max_time(max_time: float | None) -> float:
     if max_time is None:
         return math.inf
     require_number("--max-time", max_time)
     if not max_time > 0:
         raise UsageError(f"--max-time {max_time:g} must be above 0 (seconds)")
-    return time.monotonic() + max_time
+    return max_time
 
 
 def _check_not_negative(option: str, value: int) -> None:

@@ -25,6 +25,7 @@ class Request:
     Attributes:
         model: in any mode; it is left as it was.
         decoder: a new one of the model.
+        cache: whether keys and values may be kept from step to step.
         prompt_ids: at least one.
         sampler: the processors.
         generators, contexts: one for each row. Whoever takes the tokens adds them to the contexts.
@@ -35,6 +36,7 @@ class Request:
 
     model: LanguageModel
     decoder: Decoder
+    cache: bool
     prompt_ids: Sequence[int]
     sampler: Sampler
     generators: Sequence[torch.Generator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -76,6 +77,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
+@dataclass(frozen=True)
 class LogprobRecorder(ContextProcessor):
     """The first of the processors: it changes nothing and notes what the model itself says."""
 
@@ -102,9 +104,11 @@ class Sample:
     def __init__(
         self,
         tokenizer: Tokenizer,
+        prompt: str,
         context: Context,
         *,
         max_new_tokens: int,
+        max_time: float,
         stop: Sequence[str],
         end_ids: frozenset[int],
         seed: int,
@@ -112,10 +116,10 @@ class Sample:
         recorder: LogprobRecorder | None,
         num_logprobs: int,
     ) -> None:
-        """An empty one.
+        """An empty one; its time begins now.
 
         Args:
-            tokenizer, max_new_tokens, stop, seed: as in `Generator`.
+            tokenizer, prompt, max_new_tokens, max_time, stop, seed: as in `Generator`.
             context: what it starts from, which will hold its ids.
             end_ids: the ids that end the text.
             is_complete: whether nothing may follow.
@@ -125,7 +129,10 @@ class Sample:
         self.generator: torch.Generator = seeded_generator(seed)
         self.context = context
         self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
+        self.logprobs: list[TokenLogprob] = []
         self._tokenizer = tokenizer
+        self._prompt = prompt
+        self._deadline = time.monotonic() + max_time
         self._max_new_tokens = max_new_tokens
         self._seed = seed
         self._end_ids = end_ids
@@ -135,14 +142,13 @@ class Sample:
         self._is_complete = is_complete
         self._recorder = recorder
         self._num_logprobs = num_logprobs
-        self._logprobs: list[TokenLogprob] = []
 
     def add(self, token_id: int) -> str:
         """Take one more token; returns the text that can be shown now."""
         if token_id in self._end_ids:
             return self.finish("eos")
         if self._recorder is not None:
-            self._logprobs.append(
+            self.logprobs.append(
                 self._recorder.note(self.context, token_id, self._num_logprobs, self._tokenizer)
             )
         ids = self.context.new_ids
@@ -155,6 +161,8 @@ class Sample:
             piece += self.finish("complete")
         elif len(ids) == self._max_new_tokens:
             piece += self.finish("length")
+        elif time.monotonic() >= self._deadline:
+            piece += self.finish("time")
         return piece
 
     def finish(self, reason: FinishReason) -> str:
@@ -167,15 +175,15 @@ class Sample:
         self._pieces.append(piece)
         return piece
 
-    def completion(self, prompt: str) -> Completion:
+    def completion(self) -> Completion:
         """The finished sample."""
         assert self.finish_reason is not None
         return Completion(
-            prompt=prompt,
+            prompt=self._prompt,
             text="".join(self._pieces),
             prompt_ids=tuple(self.context.source_ids or self.context.prompt_ids),
             ids=tuple(self.context.new_ids),
             finish_reason=self.finish_reason,
             seed=self._seed,
-            logprobs=None if self._recorder is None else tuple(self._logprobs),
+            logprobs=None if self._recorder is None else tuple(self.logprobs),
         )

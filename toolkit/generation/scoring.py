@@ -9,7 +9,7 @@ longer. Perplexity depends on the tokenizer; bits per byte can be compared betwe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from toolkit.data import bits_per_byte
 from toolkit.errors import ModelError, UsageError
 from toolkit.generation.decoding import evaluation_mode
 from toolkit.generation.samplers import require_count
+from toolkit.generation.samples import Alternative, TokenLogprob
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
@@ -141,27 +142,82 @@ def score_text(
 
 
 @torch.inference_mode()
+def score_ids(
+    model: LanguageModel, tokenizer: Tokenizer, ids: Sequence[int], num_alternatives: int = 0
+) -> tuple[TokenLogprob | None, ...]:
+    """How likely the model holds each of some ids, and so many of the likeliest in its place.
+
+    Nothing is put before them, so the first is None. Ids longer than the context are read in
+    windows half a context apart.
+
+    >>> from toolkit.models import create_model
+    >>> from toolkit.tokenizers import ByteTokenizer
+    >>> first, second = score_ids(create_model("bigram", 256), ByteTokenizer(), [72, 105], 2)
+    >>> first, second.token, len(second.top)
+    (None, b'i', 2)
+
+    Raises:
+        ModelError: the model's logits are not numbers.
+    """
+    found: list[TokenLogprob | None] = [None] * len(ids)
+    context, stride = model.block_size, max(1, model.block_size // 2)
+    size = tokenizer.vocab_size  # a model's vocabulary may be padded: those ids have no text
+    with evaluation_mode(model):
+        for starts, log_p, targets in _predictions(model, ids, context, stride, size):
+            if log_p.isnan().any():
+                raise ModelError("The model's logits are not numbers (NaN or infinity).")
+            values = log_p.gather(-1, targets[..., None]).squeeze(-1).tolist()
+            likeliest = log_p.topk(min(num_alternatives, size), dim=-1)
+            top_ids, top_values = likeliest.indices.tolist(), likeliest.values.tolist()
+            for row, start in enumerate(starts):
+                for place in range(_num_known(start, context, stride), targets.size(1)):
+                    token_id = ids[start + place + 1]
+                    top = zip(top_ids[row][place], top_values[row][place], strict=True)
+                    found[start + place + 1] = TokenLogprob(
+                        token_id,
+                        tokenizer.token_bytes(token_id),
+                        values[row][place],
+                        tuple(Alternative(i, tokenizer.token_bytes(i), value) for i, value in top),
+                    )
+    return tuple(found)
+
+
+@torch.inference_mode()
 def _logprobs(model: LanguageModel, ids: list[int], context: int, stride: int) -> Tensor:
     """The logprob of every id but the first: float64 (len(ids) − 1)."""
-    everything = torch.tensor(ids)
-    inputs, targets = everything[:-1], everything[1:]
-    found = torch.empty(len(targets), dtype=torch.float64)
+    found = torch.empty(len(ids) - 1, dtype=torch.float64)
+    size = model.config.vocab_size
     with evaluation_mode(model):
-        for starts, length in _batches(len(inputs), context, stride, model.config.vocab_size):
-            windows = torch.stack([inputs[start : start + length] for start in starts])  # (B, T)
-            wanted = torch.stack([targets[start : start + length] for start in starts])
-            logits = model(windows.to(model.device)).logits.float()  # (B, T, V)
-            log_p = logits.log_softmax(dim=-1).cpu().gather(-1, wanted[..., None]).squeeze(-1)
+        for starts, every_log_p, targets in _predictions(model, ids, context, stride, size):
+            log_p = every_log_p.gather(-1, targets[..., None]).squeeze(-1).cpu()  # (B, T)
             if not log_p.isfinite().all():
                 raise ModelError(
                     "The model's logits are not numbers (NaN or infinity), or it rules a token of "
                     "the text out altogether: there is no loss."
                 )
             for start, row in zip(starts, log_p.double(), strict=True):
-                # What an earlier window has predicted stays as it is.
-                new = 0 if start == 0 else context - stride
-                found[start + new : start + length] = row[new:]
+                known = _num_known(start, context, stride)
+                found[start + known : start + len(row)] = row[known:]
     return found
+
+
+def _predictions(
+    model: LanguageModel, ids: Sequence[int], context: int, stride: int, vocab_size: int
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Windows of `ids`: their starts, the log-probabilities after each of their tokens (B, T, V),
+    and the ids that come there (B, T). For a model in evaluation mode."""
+    everything = torch.tensor(ids, dtype=torch.long)
+    inputs, targets = everything[:-1], everything[1:]
+    for starts, length in _batches(len(inputs), context, stride, model.config.vocab_size):
+        windows = torch.stack([inputs[start : start + length] for start in starts])  # (B, T)
+        wanted = torch.stack([targets[start : start + length] for start in starts])
+        logits = model(windows.to(model.device)).logits[..., :vocab_size].float()  # (B, T, V)
+        yield starts, logits.log_softmax(dim=-1), wanted.to(logits.device)
+
+
+def _num_known(start: int, context: int, stride: int) -> int:
+    """How many places of a window an earlier one has predicted: what it said stays as it is."""
+    return 0 if start == 0 else context - stride
 
 
 def _batches(

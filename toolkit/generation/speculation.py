@@ -18,7 +18,7 @@ from torch import Tensor
 
 from toolkit.errors import UsageError
 from toolkit.generation.contexts import Context
-from toolkit.generation.decoding import evaluation_mode, make_decoder
+from toolkit.generation.decoding import compile_model, compiles, evaluation_mode
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samplers import pick, require_count
 from toolkit.models import LanguageModel
@@ -26,7 +26,7 @@ from toolkit.models import LanguageModel
 
 @dataclass(frozen=True)
 class Speculation:
-    """A draft for a larger model.
+    """A draft for a larger model (Leviathan, Kalman and Matias 2023, arXiv:2211.17192).
 
     Attributes:
         draft: a model of the same tokens; in any mode, it is left as it was.
@@ -106,6 +106,8 @@ class _Row:
         self._context = context
         self._generator = generator
         self._ready: list[int] = []
+        self._target = _Reader(request.model, cache=request.cache)
+        self._draft = _Reader(speculation.draft, cache=request.cache)
 
     def next(self) -> int:
         if not self._ready:
@@ -117,11 +119,11 @@ class _Row:
         """Draft, check: at least one token."""
         left = self._request.max_new_tokens - len(self._context.new_ids)
         # The check gives one token by itself.
-        drafted, q = self._draft(min(self._speculation.num_draft_tokens, left - 1))
+        drafted, q = self._guess(min(self._speculation.num_draft_tokens, left - 1))
         contexts = [self._context.grown(drafted[:number]) for number in range(len(drafted) + 1)]
         if drafted and self._ends(drafted):
             contexts.pop()  # nothing comes after it
-        logits = self._check([each.ids for each in contexts])
+        logits = self._target.logits(contexts[-1].ids, len(contexts))
         p = self._distribution(logits, contexts)  # (len(contexts), V)
         for place, token_id in enumerate(drafted):
             chance = torch.rand((), generator=self._generator, dtype=torch.float64)
@@ -139,46 +141,68 @@ class _Row:
         complete = self._request.sampler.is_complete(self._context.grown(drafted))
         return complete or drafted[-1] in self._request.end_ids
 
-    def _draft(self, count: int) -> tuple[list[int], list[Tensor]]:
+    def _guess(self, count: int) -> tuple[list[int], list[Tensor]]:
         """So many tokens of the draft, and the distribution (V) that each was drawn from."""
-        draft = self._speculation.draft
         drafted: list[int] = []
         distributions: list[Tensor] = []
-        decoder = make_decoder(draft)
         for _ in range(count):
             context = self._context.grown(drafted)
-            with evaluation_mode(draft):
-                if drafted:
-                    logits = decoder.step(torch.tensor(drafted[-1:]))  # (1, V)
-                else:
-                    logits = decoder.prefill(context.ids)
-            q = self._distribution(logits, [context])  # (1, V)
+            q = self._distribution(self._draft.logits(context.ids, 1), [context])  # (1, V)
             drafted.append(int(pick(q, self._generator)))
             distributions.append(q[0])
             if self._ends(drafted):
                 break
         return drafted, distributions
 
-    def _check(self, sequences: list[list[int]]) -> Tensor:
-        """The model's logits after each of some sequences (rows, V), each one longer by an id."""
-        model = self._request.model
-        longest = sequences[-1]
-        with evaluation_mode(model):
-            ids = torch.tensor([longest], device=model.device)  # (1, T)
-            cache = model.new_cache(1, len(longest))
-            if cache is not None and cache.has_room(len(longest)):
-                return model.extend(ids, cache)[0, -len(sequences) :]
-            if len(longest) <= model.block_size:
-                return model(ids).logits[0, -len(sequences) :]
-            # Past the context each has a window of its own, which starts at another token.
-            rows = [self._last(each) for each in sequences]
-            return torch.cat(rows)
-
-    def _last(self, ids: list[int]) -> Tensor:
-        model = self._request.model
-        window = torch.tensor([ids[-model.block_size :]], device=model.device)  # (1, T)
-        return model(window).logits[:, -1]  # (1, V)
-
     def _distribution(self, logits: Tensor, contexts: Sequence[Context]) -> Tensor:
         drawn = logits[:, : self._request.vocab_size]
         return self._request.sampler.probabilities(drawn, contexts).cpu().double()
+
+
+class _Reader:
+    """A model, and its cache of the ids that it has read last: what the next ones have in common
+    with them is not computed again."""
+
+    def __init__(self, model: LanguageModel, *, cache: bool) -> None:
+        self._model, self._keeps = model, cache
+        self._compiled = compile_model(model) if compiles(model, "auto", cache=cache) else None
+        self._begin()
+
+    def logits(self, ids: list[int], count: int) -> Tensor:
+        """The logits after each of the last `count` ids: (count, V)."""
+        model, cache = self._model, self._cache
+        with evaluation_mode(model):
+            if cache is not None and (cache.limit is None or len(ids) <= cache.limit):
+                return self._extend(ids, count)
+            if len(ids) <= model.block_size:
+                return model(torch.tensor([ids], device=model.device)).logits[0, -count:]
+            # Past the context each has a window of its own, which starts at another token.
+            ends = range(len(ids) - count + 1, len(ids) + 1)
+            return torch.cat([self._last(ids[:end]) for end in ends])
+
+    def _begin(self) -> None:
+        self._cache = self._model.new_cache(1, 1)
+        self._known: list[int] = []  # the ids in the cache
+
+    def _extend(self, ids: list[int], count: int) -> Tensor:
+        same = 0
+        for known, wanted in zip(self._known, ids[:-count], strict=False):
+            if known != wanted:
+                break
+            same += 1
+        assert self._cache is not None, "logits asks"
+        if not (self._keeps and self._cache.can_truncate(same)):
+            self._begin()
+            same = 0
+        self._cache.truncate(same)
+        self._known = ids
+        new = ids[same:]
+        if self._compiled is not None and len(new) <= self._cache.span:
+            return self._compiled.extend(new, self._cache, wanted=count)
+        prompt = torch.tensor([new], device=self._model.device)  # (1, T)
+        logits = self._model.extend(prompt, self._cache, last_only=count == 1)
+        return logits[0, -count:]
+
+    def _last(self, ids: list[int]) -> Tensor:
+        window = torch.tensor([ids[-self._model.block_size :]], device=self._model.device)  # (1, T)
+        return self._model(window).logits[:, -1]  # (1, V)

@@ -123,7 +123,13 @@ STRATEGIES: dict[str, Strategy] = {
         "The likeliest sequences that a few beams find; nothing is drawn.",
         tuple(_BY_CONTEXT.values()),
         search=f"{_HERE}.beams:BeamSearch",
-        search_options=("num_beams", "length_penalty", "num_groups", "diversity_penalty"),
+        search_options=(
+            "num_beams",
+            "length_penalty",
+            "num_groups",
+            "diversity_penalty",
+            "early_stopping",
+        ),
     ),
     "contrastive": Strategy(
         "A likely token that is unlike those before; nothing is drawn.",

@@ -139,8 +139,8 @@ class Translator(Generator):
         end = self.translating.config.end_id
         return end if plan.ignore_eos else end + 1
 
-    def _plan(self, options: Mapping[str, object]) -> Plan:
-        plan = super()._plan(options)
+    def plan(self, options: Mapping[str, object]) -> Plan:
+        plan = super().plan(options)
         longest = self.model.block_size  # there are no positions for more
         return replace(plan, max_new_tokens=min(plan.max_new_tokens, longest))
 

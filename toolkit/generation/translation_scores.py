@@ -13,6 +13,7 @@ import torch
 
 from toolkit.data import PairDataset
 from toolkit.errors import MissingExtraError
+from toolkit.generation.decoding import evaluation_mode
 from toolkit.generation.translation import ROWS, Translator, greedy_targets
 
 
@@ -82,13 +83,11 @@ def _token_accuracy(translator: Translator, data: PairDataset, num_pairs: int | 
     model = translator.translating
     pairs = sorted(data.held_out[:num_pairs], key=lambda pair: len(pair[0]))
     right = total = 0
-    training = model.training
-    model.eval()
-    for start in range(0, len(pairs), ROWS):
-        ids, targets, sources = data.batch(pairs[start : start + ROWS], model.device)
-        likeliest = model(ids, None, sources).logits.argmax(dim=-1)  # (B, T)
-        counts = targets >= 0
-        right += int((likeliest == targets)[counts].sum())
-        total += int(counts.sum())
-    model.train(training)
+    with evaluation_mode(model):
+        for start in range(0, len(pairs), ROWS):
+            ids, targets, sources = data.batch(pairs[start : start + ROWS], model.device)
+            likeliest = model(ids, None, sources).logits.argmax(dim=-1)  # (B, T)
+            counts = targets >= 0
+            right += int((likeliest == targets)[counts].sum())
+            total += int(counts.sum())
     return right / total

@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.inspection.listening import AttentionMode, TensorStore, record_attention
-from toolkit.models.anatomy import LayerParts, anatomy_of
+from toolkit.models.anatomy import LayerParts, stacks_of
 from toolkit.models.taps import tap_names, tap_of
 
 DEFAULT_MAX_BYTES = 2**30
@@ -58,9 +58,10 @@ class Tracer(Mapping[str, Tensor]):
         Raises:
             UsageError: another model, or a pattern that fits no name of this one.
         """
-        self.anatomy = anatomy_of(model)
+        self._stacks = stacks_of(model)
+        self.anatomy = next(iter(self._stacks.values()))
         self._patterns = patterns or ("*",)
-        names = tap_names(self.anatomy)
+        names = tap_names(model)
         chosen = set()
         for pattern in self._patterns:
             fitting = fnmatch.filter(names, pattern)
@@ -128,22 +129,31 @@ class Tracer(Mapping[str, Tensor]):
         kind = self.anatomy.kind
         if kind == "bigram":
             return
-        self._embeddings()
+        if "" in self._stacks:  # two stacks may share an embedding, and how it is dropped out
+            self._embeddings()
         if kind == "single-head":
             self._single_head(self._model)
         elif kind == "average":
             self._average(self._model)
         else:
-            for number, layer in enumerate(self.anatomy.layers):
-                self._layer(f"blocks.{number}", layer)
-            wanted = [name for name in self._store.names if ".attn." in name]
+            layers = {
+                f"{stack}blocks.{number}": layer
+                for stack, anatomy in self._stacks.items()
+                for number, layer in enumerate(anatomy.layers)
+            }
+            for name, layer in layers.items():
+                self._layer(name, layer)
+            wanted = [name for name in self._store.names if ".attn." in name or ".cross." in name]
             if any(not name.endswith(".out") for name in wanted):
                 self._mode = AttentionMode(self._store, self.anatomy)
-                for number, layer in enumerate(self.anatomy.layers):
-                    self._listen(self._mode, f"blocks.{number}.attn", layer.attn)
-        if self.anatomy.norm is not None:
-            self._on_input(self.anatomy.norm, "norm.in")
-            self._on_output(self.anatomy.norm, "norm.out")
+                for name, layer in layers.items():
+                    self._listen(self._mode, f"{name}.attn", layer.attn)
+                    if layer.cross is not None:
+                        self._listen(self._mode, f"{name}.cross", layer.cross)
+        for stack, anatomy in self._stacks.items():
+            if anatomy.norm is not None:
+                self._on_input(anatomy.norm, f"{stack}norm.in")
+                self._on_output(anatomy.norm, f"{stack}norm.out")
 
     def _embeddings(self) -> None:
         anatomy, store = self.anatomy, self._store
@@ -175,7 +185,11 @@ class Tracer(Mapping[str, Tensor]):
         self._on_input(layer.norm1, f"{name}.norm1.in")
         self._on_output(layer.norm1, f"{name}.norm1.out")
         self._on_output(layer.attn, f"{name}.attn.out")
-        if post:
+        if layer.cross is not None:
+            self._on_output(layer.cross, f"{name}.cross.out")
+        if post and layer.cross is not None:
+            self._on_input(layer.mlp, f"{name}.resid_mid")
+        elif post:
             self._on_output(layer.norm1, f"{name}.resid_mid")
         else:
             self._on_input(layer.norm2, f"{name}.resid_mid")

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from toolkit.models.registry import config_to_dict as config_to_dict
     from toolkit.models.registry import create_model as create_model
     from toolkit.models.registry import make_config as make_config
+    from toolkit.models.row_cache import RowCache as RowCache
     from toolkit.models.single_head import SingleHeadModel as SingleHeadModel
     from toolkit.models.single_head import attention_weights as attention_weights
     from toolkit.models.single_head import scaled_scores as scaled_scores
@@ -98,6 +99,7 @@ _HOME = {
         "create_model",
         "make_config",
     ),
+    "row_cache": ("RowCache",),
     "single_head": ("SingleHeadModel", "attention_weights", "scaled_scores"),
     "source_cache": ("SourceCache",),
     "stored": ("WEIGHT_FORMATS", "WeightFormat", "store_weights"),

@@ -4,7 +4,8 @@
 the logit lens read models through it, so that none of them asks which class it has before it.
 Hugging Face's models are known by the name of their class: transformers is not imported.
 
-Left out: encoders, and models whose layers differ.
+`anatomy_of` is for models of one stack of layers; `stacks_of` for those of two as well. Left out:
+models whose layers differ.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from toolkit.errors import UsageError
 from toolkit.models.averaging import AveragingModel
 from toolkit.models.bigram import BigramModel
+from toolkit.models.encoder_decoder import EncoderDecoderModel, Stack
 from toolkit.models.gpt import GPTModel
 from toolkit.models.layers import MLP
 from toolkit.models.single_head import SingleHeadModel
@@ -37,6 +39,7 @@ class LayerParts:
             output is both, gate first, where they are one matrix.
         down: what brings the MLP's hidden channels back to the stream.
         block, norm1, norm2, mlp: themselves.
+        cross: of a decoder, its attention to the source.
     """
 
     block: nn.Module
@@ -47,6 +50,7 @@ class LayerParts:
     mlp: nn.Module
     up: tuple[nn.Module, ...]
     down: nn.Module
+    cross: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,11 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     if isinstance(model, BigramModel):
         config = model.config
         return Anatomy("bigram", 0, 0, 0, config.block_size, model.table, head=lambda x: x)
+    if isinstance(model, EncoderDecoderModel):
+        raise UsageError(
+            "An encoder-decoder has two stacks of layers, and this reads one: use toolkit inspect, "
+            "or a Tracer."
+        )
     name = type(model).__name__
     if name in _GPT2_CLASSES:
         return _huggingface_gpt2(model)
@@ -125,15 +134,51 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     raise UsageError(f"A {name} cannot be looked into; expected a model of toolkit's, or {known}.")
 
 
-def _gpt(model: GPTModel) -> Anatomy:
+def stacks_of(model: nn.Module) -> dict[str, Anatomy]:
+    """The parts of each stack of layers, by what stands before its names: "encoder." and
+    "decoder.", or "" where there is one.
+
+    Raises:
+        UsageError: a class that is not known.
+    """
+    if not isinstance(model, EncoderDecoderModel):
+        return {"": anatomy_of(model)}
+    return {"encoder.": _stack(model, model.encoder), "decoder.": _stack(model, model.decoder)}
+
+
+def _stack(model: EncoderDecoderModel, stack: Stack) -> Anatomy:
     config = model.config
-    blocks: Any = model.blocks  # torch types what a ModuleList holds as Module
+    head = model.tok_emb if model.head is None else model.head
+    return Anatomy(
+        kind="transformer",
+        n_head=config.n_head,
+        n_kv_head=config.n_kv_head,
+        head_dim=config.head_dim,
+        block_size=config.block_size,
+        tok_emb=model.tok_emb,
+        head=lambda x: nn.functional.linear(x, head.weight),
+        gated=config.mlp == "swiglu",
+        post=config.norm_order == "post",
+        activation="silu" if config.mlp == "swiglu" else config.mlp,
+        token_scale=model.embedding_scale,
+        position="sinusoidal",
+        layers=_layers(stack.blocks),
+        norm=stack.norm,
+    )
+
+
+def _layers(blocks: Any) -> tuple[LayerParts, ...]:  # torch types what a ModuleList holds as Module
     layers = []
     for block in blocks:
         up = block.mlp.up if isinstance(block.mlp, MLP) else block.mlp.gate_up
-        down = block.mlp.down
         parts = (block.norm1, block.attn, block.attn.proj, block.norm2, block.mlp)
-        layers.append(LayerParts(block, *parts, up=(up,), down=down))
+        cross = getattr(block, "cross", None)
+        layers.append(LayerParts(block, *parts, up=(up,), down=block.mlp.down, cross=cross))
+    return tuple(layers)
+
+
+def _gpt(model: GPTModel) -> Anatomy:
+    config = model.config
     table = model.pos_emb.weight if model.pos_emb is not None else model.sinusoids
     head = model.tok_emb if model.head is None else model.head
     return Anatomy(
@@ -152,7 +197,7 @@ def _gpt(model: GPTModel) -> Anatomy:
         position=config.position,
         window=config.window,
         summed=model.dropout,
-        layers=tuple(layers),
+        layers=_layers(model.blocks),
         norm=model.norm,
     )
 

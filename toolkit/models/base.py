@@ -20,6 +20,7 @@ from toolkit.models.config import ModelConfig
 
 if TYPE_CHECKING:
     from toolkit.models.cache import KVCache
+    from toolkit.models.row_cache import RowCache
 
 IGNORE_INDEX = -100
 
@@ -96,6 +97,21 @@ class LanguageModel(nn.Module, ABC):
         Raises:
             UsageError: another shape or dtype, more tokens than there are positions, or (noticed
                 on the CPU) an id outside the vocabulary.
+        """
+        raise NotImplementedError(f"{self.name} makes no cache")
+
+    def new_row_cache(self, rows: int, capacity: int | None = None) -> RowCache | None:
+        """What `extend_rows` needs to go on: room for `rows` rows of different lengths, each of at
+        most `capacity` tokens (None: of any number). None if the model has no such thing."""
+        return None
+
+    def extend_rows(self, tokens: Tensor, cache: RowCache) -> Tensor:
+        """Logits (B, V) after one more token (B) of each row in use, which grow by it: what
+        `extend` gives for each row alone, up to rounding.
+
+        Raises:
+            UsageError: not one token for each row, a row without room, or (noticed on the CPU) an
+                id outside the vocabulary.
         """
         raise NotImplementedError(f"{self.name} makes no cache")
 

@@ -7,8 +7,8 @@ The memory is a ring. Position p lies in slot p mod S of S slots, and a position
 `span` makes room for the newest. Attention does not mind the order of slots: a key carries its
 rotation with it, and ALiBi's distances are computed from the slots.
 
-Shapes: L layers, B rows, G key/value heads, S slots, D head width. Left out: rows of different
-lengths, and keys and values in fewer bits than the model's own numbers.
+Shapes: L layers, B rows, G key/value heads, S slots, D head width. Rows of different lengths are
+in `row_cache`. Left out: keys and values in fewer bits than the model's own numbers.
 """
 
 from __future__ import annotations
@@ -140,6 +140,23 @@ class KVCache:
         self.keys = torch.nn.functional.pad(self.keys, more)
         self.values = torch.nn.functional.pad(self.values, more)
         self._view_layers()
+
+    def can_truncate(self, length: int) -> bool:
+        """Whether `truncate` can: where the ring has come round, what would be seen again has made
+        room for what would go."""
+        return length == self.length or (length < self.length <= self.slots)
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first `length` of each row.
+
+        Raises:
+            UsageError: there are fewer, or `can_truncate` says no.
+        """
+        if not self.can_truncate(length):
+            raise UsageError(
+                f"{self.length} tokens in {self.slots} slots cannot be cut to the first {length}."
+            )
+        self.length = length  # what lies in the other slots is read no more, and written over
 
     def mask(self, t: int, slopes: Tensor | None) -> Tensor | None:
         """`attention_mask` for the next t positions over what `LayerCache.append` returns.

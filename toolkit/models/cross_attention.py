@@ -93,18 +93,17 @@ class DecoderBlock(nn.Module):
         source: Tensor | KeysAndValues,
         seen: Tensor,
         cache: LayerCache | None = None,
-        start: int = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
         """(B, T, C) to (B, T, C); the source as for `CrossAttention`, the rest as for
         `CausalSelfAttention`."""
         y: Tensor
         if self.post:
-            x = self.norm1(x + self.attn(x, None, mask, cache, start))  # (B, T, C)
+            x = self.norm1(x + self.attn(x, None, mask, cache))  # (B, T, C)
             x = self.cross_norm(x + self.cross(x, source, seen))  # (B, T, C)
             y = self.norm2(x + self.mlp(x))  # (B, T, C)
         else:
-            x = x + self.attn(self.norm1(x), None, mask, cache, start)  # (B, T, C)
+            x = x + self.attn(self.norm1(x), None, mask, cache)  # (B, T, C)
             x = x + self.cross(self.cross_norm(x), source, seen)  # (B, T, C)
             y = x + self.mlp(self.norm2(x))  # (B, T, C)
         return y

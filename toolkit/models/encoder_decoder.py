@@ -212,7 +212,7 @@ class EncoderDecoderModel(LanguageModel):
         for block, layer, source in zip(
             self.decoder.blocks, cache.layers, cache.sources, strict=True
         ):
-            x = block(x, source, cache.seen, layer, start, mask)  # (B, T, C)
+            x = block(x, source, cache.seen, layer, mask)  # (B, T, C)
         cache.length += t
         return self._unembed(x[:, -1:] if last_only else x)  # (B, 1 or T, V)
 

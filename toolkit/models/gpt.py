@@ -10,17 +10,20 @@ Face's weights in `interop`.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toolkit.errors import UsageError
 from toolkit.models.base import LanguageModel, LMOutput, next_token_loss
 from toolkit.models.cache import KVCache, LayerCache
 from toolkit.models.config import GPTConfig
 from toolkit.models.layers import Block, attention_mask, embedding, linear, make_norm
 from toolkit.models.positions import Rotary, alibi_slopes, sinusoids
+from toolkit.models.row_cache import LayerRows, RowCache
 
 INIT_STD = 0.02
 POSITION_INIT_STD = 0.01
@@ -125,21 +128,20 @@ class GPTModel(LanguageModel):
 
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> LMOutput:
         self.check_inputs(ids, targets)
-        x = self._embed(ids)  # (B, T, C)
+        x = self._embed(ids, slice(ids.size(1)))  # (B, T, C)
         mask = self._mask(ids)
         for block in self.blocks:
             x = self.through(block, x, self.rotary, mask)  # (B, T, C)
         logits = self._unembed(x)  # (B, T, V)
         return LMOutput(logits, None if targets is None else next_token_loss(logits, targets))
 
-    def _embed(self, ids: Tensor, start: int = 0) -> Tensor:
-        """What goes into the first block, (B, T, C); the first position is `start`."""
-        end = start + ids.size(1)
+    def _embed(self, ids: Tensor, positions: slice | Tensor) -> Tensor:
+        """What goes into the first block, (B, T, C), for positions (T), or (B, T) of each row."""
         x: Tensor = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
-            x = x + self.pos_emb.weight[start:end]  # (B, T, C) + (T, C)
+            x = x + self.pos_emb.weight[positions]  # (B, T, C) + (T, C)
         if self.sinusoids is not None:
-            x = x * self.embedding_scale + self.sinusoids[start:end]  # (B, T, C) + (T, C)
+            x = x * self.embedding_scale + self.sinusoids[positions]  # (B, T, C) + (T, C)
         embedded: Tensor = self.dropout(x)
         return embedded
 
@@ -151,15 +153,18 @@ class GPTModel(LanguageModel):
         return F.linear(x, head.weight)  # (B, T, V)
 
     def new_cache(self, rows: int = 1, capacity: int | None = None) -> KVCache:
+        return KVCache(**self._cache_options(rows, capacity))
+
+    def _cache_options(self, rows: int, capacity: int | None) -> dict[str, Any]:
         config = self.config
-        return KVCache(
-            (config.n_layer, rows, config.n_kv_head, config.head_dim),
-            span=min(config.window or config.block_size, config.block_size),
+        return {
+            "shape": (config.n_layer, rows, config.n_kv_head, config.head_dim),
+            "span": min(config.window or config.block_size, config.block_size),
             # Positions that are added to the tokens end with the table; the others are distances.
-            limit=None if self.pos_emb is None and self.sinusoids is None else config.block_size,
-            capacity=capacity,
-            like=next(self.blocks.parameters()),
-        )
+            "limit": None if self.pos_emb is None and self.sinusoids is None else config.block_size,
+            "capacity": capacity,
+            "like": next(self.blocks.parameters()),
+        }
 
     @torch.no_grad()
     def extend(self, ids: Tensor, cache: KVCache, *, last_only: bool = False) -> Tensor:
@@ -172,13 +177,32 @@ class GPTModel(LanguageModel):
 
     def _extend(self, ids: Tensor, cache: KVCache, *, last_only: bool) -> Tensor:
         start, t = cache.length, ids.size(1)
-        x = self._embed(ids, start)  # (B, T, C)
+        x = self._embed(ids, slice(start, start + t))  # (B, T, C)
+        rotary = None if self.rotary is None else partial(self.rotary, start=start)
         mask = cache.mask(t, self.slopes)
         layer: LayerCache
         for block, layer in zip(self.blocks, cache.layers, strict=True):
-            x = block(x, self.rotary, mask, layer, start)  # (B, T, C)
+            x = block(x, rotary, mask, layer)  # (B, T, C)
         cache.length += t
         return self._unembed(x[:, -1:] if last_only else x)  # (B, 1 or T, V)
+
+    def new_row_cache(self, rows: int, capacity: int | None = None) -> RowCache:
+        return RowCache(**self._cache_options(rows, capacity))
+
+    @torch.no_grad()
+    def extend_rows(self, tokens: Tensor, cache: RowCache) -> Tensor:
+        self.check_ids(tokens[:, None])
+        if len(tokens) != cache.rows:
+            raise UsageError(f"{len(tokens)} tokens for {cache.rows} rows: give each row one.")
+        positions = cache.advance()  # (B)
+        x = self._embed(tokens[:, None], positions[:, None].to(tokens.device))  # (B, 1, C)
+        rotary = None if self.rotary is None else self.rotary.for_rows(positions)
+        mask = cache.mask(self.slopes)
+        layer: LayerRows
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x = block(x, rotary, mask, layer)  # (B, 1, C)
+        cache.lengths[: cache.rows] += 1
+        return self._unembed(x)[:, 0]  # (B, V)
 
     def _mask(self, ids: Tensor) -> Tensor | None:
         """What all layers share for ids (B, T): None where every position sees all before it.

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from toolkit.models.config import LayerConfig
 from toolkit.models.fused import rms_norm_in_training
-from toolkit.models.positions import Rotary
 
 if TYPE_CHECKING:
     from toolkit.models.cache import LayerCache
+    from toolkit.models.row_cache import LayerRows
+
+# Turns queries or keys (B, H, T, D) by their positions: `Rotary` or one of its methods.
+Rotation = Callable[[Tensor], Tensor]
 
 
 def linear(n_in: int, n_out: int, *, bias: bool = False) -> nn.Linear:
@@ -161,16 +164,15 @@ class CausalSelfAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rotary: Rotary | None,
+        rotary: Rotation | None,
         mask: Tensor | None = None,
-        cache: LayerCache | None = None,
-        start: int = 0,
+        cache: LayerCache | LayerRows | None = None,
     ) -> Tensor:
-        """(B, T, C) to (B, T, C), where the first of the T positions is `start`.
+        """(B, T, C) to (B, T, C).
 
         The mask is `attention_mask`'s, or any other of True where a key is seen, as an encoder
         has it (which looks forward too); None is the causal one. With a cache the positions before
-        `start` are read from it and the new ones kept in it; None then means that all is seen.
+        these are read from it and the new ones kept in it; None then means that all is seen.
         """
         b, t, _ = x.shape
         q, k, v = self.qkv(x).split((self.n_query, self.n_kv, self.n_kv), dim=-1)
@@ -180,7 +182,7 @@ class CausalSelfAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
-            q, k = rotary(q, start), rotary(k, start)
+            q, k = rotary(q), rotary(k)
         causal = mask is None
         if cache is not None:
             causal = causal and cache.starts
@@ -297,16 +299,15 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rotary: Rotary | None,
+        rotary: Rotation | None,
         mask: Tensor | None = None,
-        cache: LayerCache | None = None,
-        start: int = 0,
+        cache: LayerCache | LayerRows | None = None,
     ) -> Tensor:
         y: Tensor
         if self.post:
-            x = self.norm1(x + self.attn(x, rotary, mask, cache, start))  # (B, T, C)
+            x = self.norm1(x + self.attn(x, rotary, mask, cache))  # (B, T, C)
             y = self.norm2(x + self.mlp(x))  # (B, T, C)
         else:
-            x = x + self.attn(self.norm1(x), rotary, mask, cache, start)  # (B, T, C)
+            x = x + self.attn(self.norm1(x), rotary, mask, cache)  # (B, T, C)
             y = x + self.mlp(self.norm2(x))  # (B, T, C)
         return y

@@ -60,7 +60,8 @@ class StoredLinear(StoredMatrix):
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        product = F.linear(x, self.stored.float()) * self.scales
+        return product if self.bias is None else product + self.bias
 
 
 class StoredEmbedding(StoredMatrix):
@@ -114,13 +115,13 @@ def store_weights(model: LanguageModel, weights: WeightFormat) -> LanguageModel:
     # A matrix that is copied only to be replaced would be held twice, so the copy has the model's
     # own parameters at first, and of those that are left a copy of each.
     own = {id(parameter): parameter for parameter in model.parameters()}
-    small = copy.deepcopy(model, memo=dict(own)).eval()
+    small = copy.deepcopy(model, memo=dict(own))
     _replace(small, weights)
     for module in small.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) in own:
                 setattr(module, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-    return small
+    return small.eval()
 
 
 def _replace(module: nn.Module, weights: WeightFormat) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from toolkit.models.anatomy import Anatomy, anatomy_of
+from toolkit.models.anatomy import Anatomy, anatomy_of, stacks_of
 
 LAYER = "blocks.*."
 """How the name of a point of every layer begins in `TAPS`."""
@@ -81,6 +81,11 @@ def tap_names(model: nn.Module | Anatomy) -> tuple[str, ...]:
     Raises:
         UsageError: a class of models that is not known.
     """
+    if not isinstance(model, Anatomy):
+        stacks = stacks_of(model)
+        if len(stacks) > 1:
+            names = [stack + name for stack, of in stacks.items() for name in _of_stack(of)]
+            return (*names, "logits")
     anatomy = model if isinstance(model, Anatomy) else anatomy_of(model)
     if anatomy.kind == "bigram":
         return ("logits",)
@@ -112,3 +117,16 @@ def tap_of(name: str) -> Tap:
     pieces = stackless.split(".")
     general = ".".join(["blocks", "*", *pieces[2:]]) if pieces[0] == "blocks" else stackless
     return next(tap for tap in TAPS if tap.name == general)
+
+
+def _of_stack(stack: Anatomy) -> list[str]:
+    """The points of an encoder or a decoder: of its layers, and its norm."""
+    in_layer = [tap.name.removeprefix(LAYER) for tap in TAPS if tap.name.startswith(LAYER)]
+    if not stack.gated:
+        in_layer.remove("mlp.up")
+    if stack.layers[0].cross is not None:
+        after = in_layer.index("attn.out") + 1
+        of_cross = [name.replace("attn.", "cross.") for name in in_layer if "attn." in name]
+        in_layer[after:after] = of_cross
+    found = [f"blocks.{layer}.{name}" for layer in range(stack.n_layer) for name in in_layer]
+    return found if stack.norm is None else [*found, "norm.in", "norm.out"]

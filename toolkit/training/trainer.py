@@ -84,7 +84,8 @@ class Trainer:
         Args:
             dataset: what to train and to validate on.
             sample: makes a text from the model, every `sample_every` steps.
-            score: measures something else than the loss, at every evaluation.
+            score: measures something else than the loss, at every evaluation, and leaves the model
+                as it is.
             save_best: called when the validation loss is the lowest so far, and at the end of a
                 training without validation.
             observe: shown the model and its step, before training and every `track_internals`
@@ -371,7 +372,6 @@ class Trainer:
             if best and not first:
                 self._save_weights()
             scores = {} if self._score is None else self._score(self.model)
-            self.model.train()
             if best:
                 progress.best_scores = scores
         event = Evaluated(

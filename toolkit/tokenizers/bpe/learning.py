@@ -132,7 +132,7 @@ def can_compile() -> bool:
     """Whether there is compiled code; with NUMBA_DISABLE_JIT=1 there is none."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return False
-    from toolkit.tokenizers.bpe.fast.jit import COMPILED
+    from toolkit.jit import COMPILED
 
     return COMPILED
 

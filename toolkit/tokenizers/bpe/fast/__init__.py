@@ -1,6 +1,6 @@
 """The byte-level BPE once more, compiled by Numba: the same results, some hundred times as fast.
 
-    jit.py              how functions are compiled and kept
+    kept.py             what names this folder, for `toolkit.jit` to keep what was compiled
     memory.py           loads of many bytes at once; keys of byte strings
     unicode_classes.py  the class of every character
     scanners.py         split patterns, one character after the other

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from toolkit.tokenizers.bpe.fast.jit import inlined, kernel, part
+from toolkit.jit import inlined, kernel, part
 from toolkit.tokenizers.bpe.fast.memory import (
     Bytes,
     Int,

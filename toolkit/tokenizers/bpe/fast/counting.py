@@ -19,9 +19,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from toolkit.jit import inlined, kernel
 from toolkit.tokenizers.bpe.fast.blocks import split_some
 from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer, batches, cut_texts
-from toolkit.tokenizers.bpe.fast.jit import inlined, kernel, prepare
+from toolkit.tokenizers.bpe.fast.kept import KERNELS
 from toolkit.tokenizers.bpe.fast.memory import (
     PADDING,
     SHORT,
@@ -349,4 +350,4 @@ def prepare_counting() -> None:
         other.add(table.words())
         _rehash(table._slots, np.zeros_like(table._slots))
 
-    prepare("counting", [count_documents], run)
+    KERNELS.prepare("counting", [count_documents], run)

@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 
 from toolkit.errors import VocabularyError
+from toolkit.jit import kernel
 from toolkit.tokenizers.base import TokenBatch
-from toolkit.tokenizers.bpe.fast.jit import kernel, prepare
+from toolkit.tokenizers.bpe.fast.kept import KERNELS
 from toolkit.tokenizers.bpe.fast.memory import PADDING, Bytes, Ids, Int, Ints, put, to_int, word_at
 
 
@@ -88,4 +89,4 @@ def prepare_decoding() -> None:
     def run() -> None:
         Decoder([b"a", b"b"]).decode_batch(TokenBatch(np.zeros(2, np.uint32), np.array([0, 1, 2])))
 
-    prepare("decoding", [measure_tokens, join_tokens], run)
+    KERNELS.prepare("decoding", [measure_tokens, join_tokens], run)

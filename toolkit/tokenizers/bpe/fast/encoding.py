@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.jit import COMPILED, inlined, kernel, part
 from toolkit.tokenizers.base import TokenBatch
 from toolkit.tokenizers.bpe.fast.blocks import WINDOW, split_some
 from toolkit.tokenizers.bpe.fast.documents import DocumentBuffer, batches, cut_texts
-from toolkit.tokenizers.bpe.fast.jit import COMPILED, inlined, kernel, part, prepare, prepare_beside
+from toolkit.tokenizers.bpe.fast.kept import KERNELS
 from toolkit.tokenizers.bpe.fast.memory import (
     PADDING,
     SHORT,
@@ -535,12 +536,12 @@ def prepare_encoding() -> None:
         encoder = FastEncoder(Vocabulary([*tokens, b"he"], [(104, 101)]), split_pattern("gpt2"))
         encoder.encode_batch(["the end\n" * 20, "é" * 100])
 
-    prepare("encoding", [encode_documents, insert_merges], run)
+    KERNELS.prepare("encoding", [encode_documents, insert_merges], run)
 
 
 def prepare_encoding_beside() -> None:
     """Have it compiled by another process, if it is not yet."""
-    prepare_beside("encoding", [encode_documents], prepare_encoding)
+    KERNELS.prepare_beside("encoding", [encode_documents], prepare_encoding)
 
 
 @cache
@@ -551,4 +552,4 @@ def prepare_ranks() -> None:
         tokens = [bytes([byte]) for byte in range(256)]
         make_tables(Vocabulary([*tokens, b"he"], None, ignore_merges=True))
 
-    prepare("rank file", [splits_of_tokens, last_merges], run)
+    KERNELS.prepare("rank file", [splits_of_tokens, last_merges], run)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 
-from toolkit.tokenizers.bpe.fast.jit import inlined, machine, part
+from toolkit.jit import inlined, machine, part
 
 # Numba finds the types of elements and of all that is computed from them; mypy need not.
 Bytes = npt.NDArray[Any]  # uint8

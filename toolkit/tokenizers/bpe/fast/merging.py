@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.jit import inlined, kernel, part
 from toolkit.tokenizers.bpe.fast.counting import WordCounts
-from toolkit.tokenizers.bpe.fast.jit import inlined, kernel, part, prepare
+from toolkit.tokenizers.bpe.fast.kept import KERNELS
 from toolkit.tokenizers.bpe.fast.memory import Ids, Int, Ints, Word, Words, item_at, to_int
 
 NUM_BYTES = 256
@@ -470,4 +471,4 @@ def prepare_merging() -> None:
         merging.run()
         merging.result()
 
-    prepare("merging", [merge_words], run)
+    KERNELS.prepare("merging", [merge_words], run)

@@ -12,8 +12,9 @@ from functools import cache
 
 import numpy as np
 
+from toolkit.jit import kernel
 from toolkit.tokenizers.bpe.fast.counting import WordCounts
-from toolkit.tokenizers.bpe.fast.jit import kernel, prepare
+from toolkit.tokenizers.bpe.fast.kept import KERNELS
 from toolkit.tokenizers.bpe.fast.memory import Ints, Words, to_int
 from toolkit.tokenizers.bpe.fast.tables import MAX_MERGES, MAX_TOKENS, NO_RANK, merge_table, rank_of
 from toolkit.tokenizers.bpe.replay import BytesPair, MergeCounts, replay_word
@@ -113,4 +114,4 @@ def _replay(word_counts: Mapping[bytes, int], merges: Sequence[BytesPair]) -> Me
 @cache
 def prepare_replaying() -> None:
     """Compile, or load, all that replaying needs."""
-    prepare("replaying", [replay_words], lambda: _replay({b"abab": 1}, [(b"a", b"b")]))
+    KERNELS.prepare("replaying", [replay_words], lambda: _replay({b"abab": 1}, [(b"a", b"b")]))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from toolkit.tokenizers.bpe.fast.jit import inlined, part
+from toolkit.jit import inlined, part
 from toolkit.tokenizers.bpe.fast.memory import Bytes, Int, byte_at, trailing_zeros, word_at
 from toolkit.tokenizers.bpe.fast.unicode_classes import (
     LOWER,

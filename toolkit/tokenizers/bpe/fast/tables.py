@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from toolkit.tokenizers.bpe.fast.jit import inlined, kernel, part
+from toolkit.jit import inlined, kernel, part
 from toolkit.tokenizers.bpe.fast.memory import (
     PADDING,
     SHORT,

@@ -2,13 +2,12 @@
 
 `kernel` marks a function that Python calls, `inlined` a small one that kernels call, `machine` one
 that is written in LLVM's own instructions. With NUMBA_DISABLE_JIT=1 nothing is compiled and
-`COMPILED` is False: the callers then use the plain Python of `trainer.py` and `encoder.py`, which
-gives the same results.
+`COMPILED` is False: the callers then use their plain implementations, with the same results.
 
 Numba keeps compiled kernels in `__pycache__` beside the source, or in the user's cache folder where
 that cannot be written. It notices a change in a kernel's own file but not in the files of what is
-compiled into it, so `prepare` keeps a mark there with a digest of all of them, and removes what was
-compiled from others.
+compiled into it. So the kernels that share parts lie in one folder, and `KernelFolder.prepare`
+keeps a mark with a digest of all its files, and removes what was compiled from others.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -32,7 +30,6 @@ logger = logging.getLogger("toolkit")
 F = TypeVar("F", bound=Callable[..., Any])
 
 COMPILED = not cast(Any, numba).config.DISABLE_JIT
-_MARK = "bpe-compiled-"
 
 
 class _Notices:
@@ -81,52 +78,6 @@ def machine(function: Callable[..., Any]) -> Callable[..., Any]:
     return cast(Callable[..., Any], intrinsic(function))
 
 
-def prepare(what: str, kernels: Sequence[Callable[..., Any]], run: Callable[[], object]) -> None:
-    """Have some kernels compiled by a small run, with a line that says so if it will take long.
-
-    Args:
-        what: what they are for ("training").
-        kernels: those that Python calls.
-        run: calls each of them with the types that it will be called with.
-    """
-    folder = _cache_folder(kernels[0])
-    if folder is None:
-        _notices.say(
-            "toolkit: nowhere to keep compiled code (NUMBA_CACHE_DIR can name a folder): it is "
-            "compiled anew each time, which takes some seconds"
-        )
-        run()
-        return
-    mark = folder / _mark_of(what)
-    _helpers.wait_for(what)
-    if mark.exists():
-        run()
-        return
-    if not any(folder.glob(_mark_of("*"))):
-        _forget(folder)
-    _notices.say("toolkit: compiling the BPE code for this machine, once (some seconds) …")
-    run()
-    _touch(mark)
-
-
-def prepare_beside(
-    what: str, kernels: Sequence[Callable[..., Any]], call: Callable[[], Any]
-) -> None:
-    """Let a process of its own compile what will be needed next, while this one compiles.
-
-    Args:
-        what, kernels: as for `prepare`, which waits for it.
-        call: a function of a module that calls `prepare`.
-    """
-    folder = _cache_folder(kernels[0])
-    if folder is None or (os.cpu_count() or 1) < 2 or (folder / _mark_of(what)).exists():
-        return
-    if not any(folder.glob(_mark_of("*"))):
-        _forget(folder)
-    _touch(folder / _mark_of("begun"))  # or the other process would forget what this one compiles
-    _helpers.start(what, call)
-
-
 class _Helpers:
     """The processes that compile something, by what it is."""
 
@@ -135,7 +86,7 @@ class _Helpers:
 
     def start(self, what: str, call: Callable[[], Any]) -> None:
         """Begin; where no process can be started, nothing happens."""
-        root = str(Path(__file__).parents[4])
+        root = str(Path(__file__).parents[1])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         code = f"from {call.__module__} import {call.__name__}; {call.__name__}()"
         try:
@@ -170,27 +121,87 @@ def _touch(mark: Path) -> None:
         logger.debug("toolkit: %s could not be written", mark)
 
 
-def _mark_of(what: str) -> str:
-    return f"{_MARK}{_digest_of_sources()[:16]}-{what}"
-
-
 def _cache_folder(function: Callable[..., Any]) -> Path | None:
     path = function.stats.cache_path  # type: ignore[attr-defined]  # of a Numba dispatcher
     return None if path is None else Path(path)
 
 
-@cache
-def _digest_of_sources() -> str:
-    """Of all that compiled code depends on: our sources, Numba's release, the processor."""
-    digest = hashlib.sha256(f"{numba.__version__} {get_host_cpu_name()}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+class KernelFolder:
+    """The kernels of one folder, and what was compiled from it."""
 
+    def __init__(self, sources: Path, name: str) -> None:
+        """Name them.
 
-def _forget(folder: Path) -> None:
-    """Remove kernels that were compiled from other sources, and their marks."""
-    names = {path.stem for path in Path(__file__).parent.glob("*.py")}
-    compiled = [path for path in folder.glob("*.nb[ic]") if path.name.split(".")[0] in names]
-    for path in [*compiled, *folder.glob(f"{_MARK}*")]:
-        path.unlink(missing_ok=True)
+        Args:
+            sources: the folder of all files whose code is compiled together.
+            name: what a person calls them ("the BPE code").
+        """
+        self._sources, self._name = sources, name
+        self._mark = f"{sources.name}-compiled-"
+        self._digest: str | None = None
+
+    def prepare(
+        self, what: str, kernels: Sequence[Callable[..., Any]], run: Callable[[], object]
+    ) -> None:
+        """Have some kernels compiled by a small run, with a line that says so if it will take long.
+
+        Args:
+            what: what they are for ("training").
+            kernels: those that Python calls.
+            run: calls each of them with the types that it will be called with.
+        """
+        folder = _cache_folder(kernels[0])
+        if folder is None:
+            _notices.say(
+                "toolkit: nowhere to keep compiled code (NUMBA_CACHE_DIR can name a folder): it is "
+                "compiled anew each time, which takes some seconds"
+            )
+            run()
+            return
+        mark = folder / self._mark_of(what)
+        _helpers.wait_for(what)
+        if mark.exists():
+            run()
+            return
+        if not any(folder.glob(self._mark_of("*"))):
+            self._forget(folder)
+        _notices.say(f"toolkit: compiling {self._name} for this machine, once (some seconds) …")
+        run()
+        _touch(mark)
+
+    def prepare_beside(
+        self, what: str, kernels: Sequence[Callable[..., Any]], call: Callable[[], Any]
+    ) -> None:
+        """Let a process of its own compile what will be needed next, while this one compiles.
+
+        Args:
+            what, kernels: as for `prepare`, which waits for it.
+            call: a function of a module that calls `prepare`.
+        """
+        folder = _cache_folder(kernels[0])
+        if folder is None or (os.cpu_count() or 1) < 2 or (folder / self._mark_of(what)).exists():
+            return
+        if not any(folder.glob(self._mark_of("*"))):
+            self._forget(folder)
+        # Or the other process would forget what this one compiles.
+        _touch(folder / self._mark_of("begun"))
+        _helpers.start(what, call)
+
+    def _mark_of(self, what: str) -> str:
+        return f"{self._mark}{self._digest_of_sources()[:16]}-{what}"
+
+    def _digest_of_sources(self) -> str:
+        """Of all that compiled code depends on: our sources, Numba's release, the processor."""
+        if self._digest is None:
+            digest = hashlib.sha256(f"{numba.__version__} {get_host_cpu_name()}".encode())
+            for path in [Path(__file__), *sorted(self._sources.glob("*.py"))]:
+                digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            self._digest = digest.hexdigest()
+        return self._digest
+
+    def _forget(self, folder: Path) -> None:
+        """Remove kernels that were compiled from other sources, and their marks."""
+        names = {path.stem for path in self._sources.glob("*.py")}
+        compiled = [path for path in folder.glob("*.nb[ic]") if path.name.split(".")[0] in names]
+        for path in [*compiled, *folder.glob(f"{self._mark}*")]:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Compiled code of generation: see `toolkit.generation.engine`, which runs it."""

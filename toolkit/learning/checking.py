@@ -1,0 +1,138 @@
+"""Running a learner's functions against values, and finding out what went wrong.
+
+A hint is given where the wrong answers are those of a known mistake: of one that gives the same as
+the learner's function for every input, else of one that does for the first wrong one.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from toolkit.learning.comparing import difference, relation, show
+from toolkit.learning.exercise import Exercise
+from toolkit.learning.pages import exercises_of
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one exercise.
+
+    `problem` is one line; `call` the first input that went wrong; `hint` the likely mistake;
+    `line` the learner's line that an exception came from. None where there is nothing to say.
+    """
+
+    name: str
+    passed: bool
+    problem: str | None = None
+    call: str | None = None
+    hint: str | None = None
+    line: str | None = None
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """An exception instead of an answer."""
+
+    error: BaseException
+
+
+def check(page: int | str, module: ModuleType | Mapping[str, Any]) -> list[Result]:
+    """Try the functions of a learner, in a module or by name, as the exercises of a page.
+
+    >>> check(2, {"last_start": lambda n_tokens, length: n_tokens - length})[2].hint
+    'The last window has no target for its last token: a window takes length + 1 tokens.'
+
+    Raises:
+        UnknownNameError: there is no such page.
+    """
+    names = vars(module) if isinstance(module, ModuleType) else module
+    return [_check(exercise, names) for exercise in exercises_of(page)]
+
+
+def _check(exercise: Exercise, names: Mapping[str, Any]) -> Result:
+    function = names.get(exercise.name)
+    if not callable(function):
+        problem = "there is no function of this name"
+        return Result(
+            exercise.name, False, problem, hint=f"Write def {exercise.name}{exercise.signature}:"
+        )
+    answers = [_call(function, arguments) for arguments in exercise.inputs]
+    for number, (arguments, got) in enumerate(zip(exercise.inputs, answers, strict=True)):
+        expected = _call(exercise.solution, arguments)
+        if isinstance(got, _Raised):
+            if isinstance(got.error, NotImplementedError):
+                return Result(exercise.name, False, "not written yet")
+            problem = f"{type(got.error).__name__}: {got.error}".strip(": \n").replace("\n", " ")
+            line = _line(got.error, function)
+            return Result(exercise.name, False, problem, _shown(exercise, arguments), line=line)
+        problem_here = difference(expected, got)
+        if problem_here:
+            hint = _hint(exercise, answers, number) or relation(expected, got)
+            if exercise.loops:
+                hint = _beside_loops(exercise, names, arguments, expected, hint)
+            call = _shown(exercise, arguments)
+            return Result(exercise.name, False, problem_here, call, hint)
+    return Result(exercise.name, True)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    # Each call gets its own copy: a function may write into what it is given.
+    try:
+        return function(*copy.deepcopy(arguments))
+    except (Exception, SystemExit) as error:
+        return _Raised(error)
+
+
+def _hint(exercise: Exercise, answers: list[Any], number: int) -> str | None:
+    for_first = None
+    for mistake in exercise.mistakes:
+        wrong = [_call(mistake.wrong, arguments) for arguments in exercise.inputs]
+        same = [_alike(left, right) for left, right in zip(wrong, answers, strict=True)]
+        if all(same):
+            return mistake.hint
+        if same[number] and for_first is None:
+            for_first = mistake.hint
+    return for_first
+
+
+def _alike(left: Any, right: Any) -> bool:
+    if isinstance(left, _Raised) or isinstance(right, _Raised):
+        return isinstance(left, _Raised) and isinstance(right, _Raised)
+    return difference(left, right) is None
+
+
+def _beside_loops(
+    exercise: Exercise,
+    names: Mapping[str, Any],
+    arguments: tuple[Any, ...],
+    expected: Any,
+    hint: str | None,
+) -> str | None:
+    """The hint, and whether the learner's own loops get these numbers right."""
+    loops = names.get(exercise.loops or "")
+    if not callable(loops):
+        return hint
+    answer = _call(loops, arguments)
+    if isinstance(answer, _Raised) or difference(expected, answer):
+        return hint
+    right = f"Your {exercise.loops} is right here, so the loops and the matrix are not equal."
+    return f"{right} {hint}" if hint else f"{right} Print both and compare row by row."
+
+
+def _shown(exercise: Exercise, arguments: tuple[Any, ...]) -> str:
+    return f"{exercise.name}({', '.join(map(show, arguments))})"
+
+
+def _line(error: BaseException, function: Callable[..., Any]) -> str | None:
+    """The last line of the learner's own file that an exception went through."""
+    code = getattr(function, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    if not own:
+        return None
+    return f"line {own[-1].lineno}: {own[-1].line}"

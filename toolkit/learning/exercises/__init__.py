@@ -1,0 +1,1 @@
+"""The exercises of each page, one module a page: right functions, inputs, known mistakes."""
