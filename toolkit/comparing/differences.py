@@ -54,11 +54,9 @@ def gradient_differences(
     """The gradients of the mean loss, by the names that Hugging Face gives the parameters."""
     with _evaluating(twin):
         with autocast(ids.device, dtype):
-            ours = twin.model(ids, targets).loss
-            theirs = twin.hf(input_ids=ids, labels=targets, shift_labels=targets).loss
+            losses: list[Any] = [twin.model(ids, targets).loss, twin.loss(ids, targets)]
         try:
-            for loss in (ours, theirs):
-                assert loss is not None
+            for loss in losses:
                 loss.backward()
             return tuple(difference(name, *pair) for name, pair in twin.gradients().items())
         finally:
@@ -75,7 +73,7 @@ def weight_difference(twin: HuggingFaceTwin, other: HuggingFaceTwin) -> Differen
 
 @contextmanager
 def _evaluating(twin: HuggingFaceTwin) -> Iterator[None]:
-    """A context in which neither model drops out, and neither keeps gradients of its caller."""
+    """A context in which neither model drops out."""
     models: tuple[Any, ...] = (twin.model, twin.hf)
     training = [model.training for model in models]
     for model in models:

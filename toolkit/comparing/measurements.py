@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,17 @@ from toolkit.training.devices import autocast
 ROUNDS = 5  # of generation, after one that does not count
 
 
-def timed_step(trainer: Trainer) -> tuple[float, float, float, int | None]:
-    """One step: its loss, gradient norm, seconds, and on cuda the bytes that it had allocated at
-    most beyond those before."""
+class Step(NamedTuple):
+    """One step: `allocated` are on cuda the bytes that it had at most beyond those before."""
+
+    loss: float
+    grad_norm: float
+    seconds: float
+    allocated: int | None
+
+
+def timed_step(trainer: Trainer) -> Step:
+    """Do one step, and measure it."""
     cuda = trainer.device.type == "cuda"
     before = 0
     if cuda:
@@ -30,10 +38,11 @@ def timed_step(trainer: Trainer) -> tuple[float, float, float, int | None]:
     began = time.perf_counter()
     loss, norm, _ = trainer.train_step()
     if not cuda:
-        return loss, norm, time.perf_counter() - began, None
+        return Step(loss, norm, time.perf_counter() - began, None)
     torch.cuda.synchronize(trainer.device)
     seconds = time.perf_counter() - began
-    return loss, norm, seconds, torch.cuda.max_memory_allocated(trainer.device) - before
+    most = torch.cuda.max_memory_allocated(trainer.device)
+    return Step(loss, norm, seconds, most - before)
 
 
 def step_memory(trainer: Trainer, forward: Callable[[], Tensor], transient: int | None) -> Memory:
@@ -41,7 +50,7 @@ def step_memory(trainer: Trainer, forward: Callable[[], Tensor], transient: int 
 
     Args:
         forward: the loss of a batch; its backward pass is not run.
-        transient: what `timed_step` found on cuda.
+        transient: a step's `allocated`.
     """
     module = trainer.trained
     weights = sum(_num_bytes(p) for p in module.parameters())

@@ -100,7 +100,7 @@ def _draw_loss_differences(axes: Any, found: Comparison) -> None:
     axes.plot(steps, drawn, "o", color="black", ms=2.5)
     axes.axhline(LOSS_TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)))
     axes.set_yscale("log")
-    axes.set(xlabel="step", ylabel="|difference of the losses|")
+    axes.set(xlabel="step (0 is drawn at the bottom)", ylabel="|difference of the losses|")
 
 
 def _draw_seconds(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> None:
@@ -125,5 +125,5 @@ def _draw_hidden(axes: Any, found: Comparison) -> Any:
     shown = [place for place in places if place % every == 0 or place == len(points) - 1]
     names = [points[place].name.removeprefix("blocks.") for place in shown]
     axes.set_xticks(shown, names, rotation=90)
-    axes.set(ylabel="largest difference / largest number")
+    axes.set(ylabel="relative difference")
     return limit

@@ -17,7 +17,7 @@ from toolkit.comparing.differences import (
     gradient_differences,
     weight_difference,
 )
-from toolkit.comparing.measurements import generation_speeds, step_memory, timed_step
+from toolkit.comparing.measurements import Step, generation_speeds, step_memory, timed_step
 from toolkit.comparing.result import SIDES, Comparison, Side
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.errors import UsageError
@@ -99,54 +99,25 @@ def _compare(
     on_step: OnStep,
     info: RunInfo,
 ) -> Comparison:
-    trainers = dict(zip(SIDES, (ours, theirs), strict=True))
     batch = ours.loader.peek()
-    measured: dict[str, list[tuple[float, float, float, int | None]]] = {s: [] for s in SIDES}
-    for trainer in trainers.values():
-        trainer.model.train()
-        trainer.trained.train()
-    for step in range(1, steps + 1):
-        # Who goes first changes, so that neither always finds the other's numbers in the cache.
-        for side in SIDES if step % 2 else reversed(SIDES):
-            measured[side].append(timed_step(trainers[side]))
-        on_step(step, *(measured[side][-1][0] for side in SIDES))
-    theirs_trained = HuggingFaceTwin(ours.model)  # of our weights
-    ids, targets, *_ = batch
-    hidden, logits = forward_differences(theirs_trained, ids, ours.dtype)
-    gradients = gradient_differences(theirs_trained, ids, targets, ours.dtype)
-    hf: Any = theirs.trained
+    ids, targets, *_ = batch  # (B, T)
+    measured = _train_in_turn(ours, theirs, steps, on_step)
+    trained = _twin_of(theirs)
+    equal = HuggingFaceTwin(ours.model)  # with the weights that ours has learned
+    hidden, logits = forward_differences(equal, ids, ours.dtype)
+    prompt = ids[0, : min(PROMPT_TOKENS, ours.model.block_size // 2)].tolist()
+    new_tokens = min(NEW_TOKENS, ours.model.block_size - len(prompt))
+    writers = {
+        "toolkit": _our_writer(ours.model.eval(), prompt),
+        "huggingface": _their_writer(equal.hf, prompt),
+    }
+    speeds, texts = generation_speeds(writers, new_tokens, ours.device)
 
     def our_loss() -> Tensor:
         loss = ours.model(ids, targets).loss
         assert loss is not None
         return loss
 
-    def their_loss() -> Tensor:
-        loss: Tensor = hf(input_ids=ids, labels=targets, shift_labels=targets).loss
-        return loss
-
-    prompt = ids[0, :PROMPT_TOKENS].tolist()
-    new_tokens = min(NEW_TOKENS, ours.model.block_size - len(prompt))
-    writers = {
-        "toolkit": _our_writer(ours.model.eval(), prompt),
-        "huggingface": _their_writer(theirs_trained.hf, prompt),
-    }
-    speeds, texts = generation_speeds(writers, new_tokens, ours.device)
-    sides = {}
-    for side, loss_of in zip(SIDES, (our_loss, their_loss), strict=True):
-        trainer = trainers[side]
-        trainer.trained.train()
-        losses, norms, seconds, transient = zip(*measured[side], strict=True)
-        sides[side] = Side(
-            name=side,
-            model_class=type(trainer.trained).__name__,
-            num_params=sum(p.numel() for p in trainer.trained.parameters()),
-            losses=losses,
-            grad_norms=norms,
-            seconds=seconds,
-            memory=step_memory(trainer, loss_of, transient[-1]),
-            tokens_per_second=speeds[side],
-        )
     return Comparison(
         corpus=str(info.corpus["name"]),
         tokenizer=str(info.tokenizer["spec"]),
@@ -157,14 +128,51 @@ def _compare(
         seed=ours.config.seed,
         batch_size=ours.config.batch_size,
         block_size=ours.model.block_size,
-        toolkit=sides["toolkit"],
-        huggingface=sides["huggingface"],
-        weights=weight_difference(theirs_trained, _twin_of(theirs)),
+        toolkit=_side("toolkit", ours, measured, our_loss, speeds),
+        huggingface=_side(
+            "huggingface", theirs, measured, lambda: trained.loss(ids, targets), speeds
+        ),
+        weights=weight_difference(equal, trained),
         logits=logits,
         hidden=hidden,
-        gradients=gradients,
+        gradients=gradient_differences(equal, ids, targets, ours.dtype),
         same_tokens=_same_at_first(texts["toolkit"], texts["huggingface"]),
         generated=new_tokens,
+    )
+
+
+def _train_in_turn(
+    ours: Trainer, theirs: Trainer, steps: int, on_step: OnStep
+) -> dict[str, list[Step]]:
+    trainers = dict(zip(SIDES, (ours, theirs), strict=True))
+    measured: dict[str, list[Step]] = {side: [] for side in SIDES}
+    for trainer in trainers.values():
+        trainer.trained.train()
+    for step in range(1, steps + 1):
+        # Who goes first changes, so that neither always finds the other's numbers in the cache.
+        for side in SIDES if step % 2 else reversed(SIDES):
+            measured[side].append(timed_step(trainers[side]))
+        on_step(step, *(measured[side][-1].loss for side in SIDES))
+    return measured
+
+
+def _side(
+    name: str,
+    trainer: Trainer,
+    measured: dict[str, list[Step]],
+    loss: Callable[[], Tensor],
+    speeds: dict[str, float],
+) -> Side:
+    trainer.trained.train()
+    return Side(
+        name=name,
+        model_class=type(trainer.trained).__name__,
+        num_params=sum(p.numel() for p in trainer.trained.parameters()),
+        losses=tuple(step.loss for step in measured[name]),
+        grad_norms=tuple(step.grad_norm for step in measured[name]),
+        seconds=tuple(step.seconds for step in measured[name]),
+        memory=step_memory(trainer, loss, measured[name][-1].allocated),
+        tokens_per_second=speeds[name],
     )
 
 

@@ -79,6 +79,13 @@ class HuggingFaceTwin:
         for stored, parameter in self.tensors().values():
             stored.fill(parameter)
 
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """The twin's mean cross-entropy of targets (B, T) for ids (B, T), in nats."""
+        # Shifted already: transformers would shift `labels`, and have none for the last position.
+        shifted = targets.contiguous()
+        loss: Tensor = self.hf(input_ids=ids, labels=shifted, shift_labels=shifted).loss
+        return loss
+
     def pieces(self) -> dict[nn.Parameter, list[Piece]]:
         """The twin's parameters for each one of the model's, in its order."""
         found: dict[nn.Parameter, list[Piece]] = {p: [] for p in self.model.parameters()}

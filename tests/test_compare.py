@@ -1,0 +1,218 @@
+"""`toolkit compare`: its numbers against numbers that are come by in another way."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import toolkit
+from toolkit.cli import main
+from toolkit.comparing.differences import forward_differences, gradient_differences
+from toolkit.comparing.report import comparison_to_json
+from toolkit.comparing.result import Comparison, Difference, Memory, Side
+from toolkit.errors import UsageError
+from toolkit.models import create_model
+from toolkit.models.hf_twin import HuggingFaceTwin
+from toolkit.models.interop import to_hf_state_dict
+
+pytest.importorskip("transformers", reason="of the extra 'hf'")
+pytest.importorskip("accelerate", reason="of the extra 'hf'")
+
+SHAPE: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16}
+V = 11
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    path = tmp_path / "words.txt"
+    path.write_text("to be or not to be, that is the question: whether 'tis nobler " * 60)
+    return str(path)
+
+
+def twin(preset: str) -> HuggingFaceTwin:
+    """Of a model whose weights all matter."""
+    model = create_model("gpt", V, preset=preset, **SHAPE)
+    source = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=source))
+    return HuggingFaceTwin(model)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(0, V, (2, 17), generator=torch.Generator().manual_seed(2))
+    return ids[:, :-1], ids[:, 1:]
+
+
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_equal_weights_give_equal_numbers_everywhere(preset: str) -> None:
+    pair, (ids, targets) = twin(preset), batch()
+    hidden, logits = forward_differences(pair, ids, torch.float32)
+    assert [point.name for point in hidden] == [
+        "embed.sum",
+        *(
+            f"blocks.{layer}.{point}"
+            for layer in range(2)
+            for point in ("attn.out", "resid_mid", "mlp.out", "resid_post")
+        ),
+        "norm.out",
+    ]
+    for point in (*hidden, logits, *gradient_differences(pair, ids, targets, torch.float32)):
+        assert point.scale > 1e-3
+        assert point.relative < 1e-5  # some units in float32's last place
+    assert logits.scale == pytest.approx(float(pair.model(ids).logits.detach().abs().max()))
+    assert all(p.grad is None for p in [*pair.model.parameters(), *pair.hf.parameters()])
+
+
+def test_a_changed_layer_is_the_first_that_differs() -> None:
+    pair, (ids, _) = twin("modern"), batch()
+    with torch.no_grad():
+        pair.hf.model.layers[1].mlp.down_proj.weight.mul_(1.01)
+    hidden, logits = forward_differences(pair, ids, torch.float32)
+    found = dataclasses.replace(comparison([0.0], [0.0]), hidden=hidden, logits=logits)
+    assert found.first_layer == "blocks.1.mlp.out"
+    # The MLP's output is 1% larger, and so is the difference: a hundredth of the scale.
+    changed = next(point for point in hidden if point.name == "blocks.1.mlp.out")
+    assert changed.relative == pytest.approx(0.01, rel=1e-3)
+    with torch.no_grad():
+        apart = (pair.model(ids).logits - pair.hf(input_ids=ids).logits).abs().max()
+    assert logits.largest == pytest.approx(float(apart), rel=1e-3)
+
+
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_gradients_are_compared_tensor_by_tensor(preset: str) -> None:
+    """Doubling the twin's last matrix changes gradients; their differences are computed again
+    from gradients that were put into Hugging Face's names by the table for weights."""
+    pair, (ids, targets) = twin(preset), batch()
+    with torch.no_grad():
+        next(p for n, p in pair.hf.named_parameters() if "layers.1" in n or ".h.1." in n).mul_(2)
+    found = {d.name: d for d in gradient_differences(pair, ids, targets, torch.float32)}
+    loss = pair.model(ids, targets).loss
+    assert loss is not None
+    loss.backward()
+    carrier = create_model("gpt", V, preset=preset, **SHAPE)
+    with torch.no_grad():
+        for place, parameter in zip(carrier.parameters(), pair.model.parameters(), strict=True):
+            assert parameter.grad is not None
+            place.copy_(parameter.grad)
+    ours = to_hf_state_dict(carrier)
+    flat = pair.hf(input_ids=ids).logits.flatten(0, 1)  # (B·T, V)
+    torch.nn.functional.cross_entropy(flat, targets.reshape(-1)).backward()
+    theirs = {name: p.grad for name, p in pair.hf.named_parameters()}
+    assert found.keys() == ours.keys() == theirs.keys()
+    for name, each in found.items():
+        expected = float((ours[name] - theirs[name]).abs().max())
+        assert each.largest == pytest.approx(expected, rel=1e-4, abs=1e-9), name
+    assert max(each.relative for each in found.values()) > 1e-3
+
+
+def side(name: str, losses: list[float], seconds: tuple[float, ...] = (9.0, 1.0, 3.0)) -> Side:
+    memory = Memory(4, 4, 8, 16)
+    return Side(name, "A", 1, tuple(losses), tuple(losses), seconds, memory, 5.0)
+
+
+def comparison(ours: list[float], theirs: list[float]) -> Comparison:
+    same = Difference("logits", 0.0, 1.0)
+    return Comparison(
+        corpus="c", tokenizer="t", model="gpt", preset=None, device="cpu", dtype="float32", seed=0,
+        batch_size=1, block_size=2, toolkit=side("toolkit", ours),
+        huggingface=side("huggingface", theirs), weights=same, logits=same, hidden=(),
+        gradients=(same,), same_tokens=1, generated=1,
+    )  # fmt: skip
+
+
+def test_where_losses_first_differ() -> None:
+    found = comparison([3.0, 2.0, 1.0], [3.0, 2.00009, 1.2])
+    assert found.first_step == 3
+    assert found.largest_loss_difference == pytest.approx(0.2)
+    assert comparison([3.0, 2.0], [3.0, 2.0]).first_step is None
+    assert comparison([3.0, float("nan")], [3.0, 2.0]).first_step == 2
+    assert found.toolkit.median_seconds == 2.0  # of all steps but the first
+    assert found.toolkit.memory.total == 32
+
+
+@pytest.mark.parametrize("preset", ["modern", "gpt2"])
+def test_a_comparison_is_of_the_two_trainings(text: str, preset: str) -> None:
+    options: dict[str, Any] = {
+        **SHAPE, "preset": preset, "size": "nano", "batch_size": 4, "device": "cpu",
+    }  # fmt: skip
+    seen = []
+    found = toolkit.compare_backends(
+        text, "char", steps=6, on_step=lambda *row: seen.append(row), **options
+    )
+    run = toolkit.train(
+        text, "char", out="run", max_steps=6, dtype="float32", log_every=1, **options
+    )
+    losses = [row["loss"] for row in run.metrics() if row["kind"] == "step"]
+    assert list(found.toolkit.losses) == losses
+    assert seen == [
+        (step, ours, theirs)
+        for step, (ours, theirs) in enumerate(
+            zip(found.toolkit.losses, found.huggingface.losses, strict=True), start=1
+        )
+    ]
+    np.testing.assert_allclose(found.huggingface.losses, losses, atol=1e-5, rtol=0)
+    assert found.first_step is None
+    assert found.first_layer is None
+    assert found.weights.largest < 1e-4  # six steps of about 0.01 each, in float32
+    assert found.same_tokens == found.generated == 16 - 8
+    classes = {"gpt2": "GPT2LMHeadModel", "modern": "Qwen3ForCausalLM"}
+    assert found.huggingface.model_class == classes[preset]
+    for each in (found.toolkit, found.huggingface):
+        assert each.num_params == run.info.model["num_params"]
+        assert each.memory.weights == each.memory.gradients == 4 * each.num_params
+        assert each.memory.activations > each.memory.weights / 4
+        assert len(each.seconds) == 6
+        assert min(each.seconds) > 0
+        assert each.tokens_per_second > 0
+    if preset == "gpt2":  # AdamW: two moments, and a step count for each tensor
+        tensors = len(list(create_model("gpt", V, preset="gpt2", **SHAPE).parameters()))
+        assert found.toolkit.memory.optimizer == 8 * found.toolkit.num_params + 4 * tensors
+
+
+def test_the_command(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--n-layer", "1", "--n-head", "1", "--n-embd", "16", "--block-size", "16"]
+    arguments = ["compare", "-c", text, "-t", "char", "--steps", "3", "--batch-size", "2", *small]
+    with pytest.raises(SystemExit) as exit_info:
+        main([*arguments, "--device", "cpu", "--out", "out", "--json"])
+    assert not exit_info.value.code
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(Path("out/compare.json").read_text())
+    assert printed["steps"] == len(printed["toolkit"]["losses"]) == 3
+    assert printed["dtype"] == "float32"
+    assert {path.name for path in Path("out").iterdir()} == {
+        "compare.json", "compare.png", "compare.svg",
+    }  # fmt: skip
+    assert not Path("runs").exists()
+    with pytest.raises(SystemExit) as exit_info:
+        main([*arguments, "--device", "cpu", "--preset", "gpt2"])
+    shown = capsys.readouterr().out
+    for part in ("GPT2LMHeadModel", "time a step", "activations", "tokens/s", "do not differ"):
+        assert part in shown
+
+
+def test_what_cannot_be_compared_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, message in (
+        ({"steps": 0}, "--steps 0 must be at least 1"),
+        ({"backend": "toolkit"}, "takes no backend"),
+        ({"model": "bigram"}, "transformers has no model with these parts"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            toolkit.compare_backends(text, "char", **options)
+    with pytest.raises(SystemExit) as exit_info:
+        main(["compare", "-c", text, "-t", "char", "--model", "single-head"])
+    assert exit_info.value.code == 2
+    assert "transformers has no model" in " ".join(capsys.readouterr().err.split())
+
+
+def test_json_holds_what_follows_from_the_numbers() -> None:
+    value = comparison_to_json(comparison([3.0, 2.0], [3.0, 2.5]))
+    assert value["first_step"] == 2
+    assert value["largest_loss_difference"] == 0.5
+    assert value["toolkit"]["memory"]["total"] == 32
