@@ -107,7 +107,7 @@ import matplotlib.pyplot as plt
 
 figure, panels = plt.subplots(1, 2, figsize=(6, 3))
 for axes, (name, weights) in zip(panels, trace.items(), strict=True):
-    axes.imshow(weights[0].mean(dim=0), vmin=0, cmap="Blues")  # the mean of its heads
+    axes.imshow(weights[0].mean(dim=0).numpy(), vmin=0, cmap="Blues")  # the mean of its heads
     axes.set(title=f"layer {name.split('.')[2]}", xlabel="the source that is read")
     axes.set_xticks(range(7), [*"stream", "end"])
     axes.set_yticks(range(7), [*"maerts", "end"])
