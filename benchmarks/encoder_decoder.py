@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, help="of torch; default: all cores")
     options = parser.parse_args()
-    print(machine())
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
     print(
         f"{'task':<10} {'seed':>4} {'exact match':>11} {'steps':>6} {'99% at':>6} "
         f"{'seconds':>8} {'processor':>9}"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import toolkit
 from toolkit.cli import main
-from toolkit.errors import RunError
+from toolkit.errors import RunError, UsageError
 from toolkit.generation import Translator
 from toolkit.models import EncoderDecoderModel
 from toolkit.tasks import load_task
@@ -147,6 +147,8 @@ def test_pairs_in_one_bpe_and_in_python(capsys: pytest.CaptureFixture[str]) -> N
         (["--task", "revers"], "Did you mean 'reverse'?"),
         (["--task", "reverse", "--model", "gpt"], "The model gpt continues a text"),
         (["--task", "reverse", "-c", "shakespeare"], "--corpus and --task exclude each other"),
+        (["--task", "reverse", "--text-field", "a"], "--text-field and --task exclude each other"),
+        (["--task", "reverse", "-O", "size=4"], "No option of the tokenizer char 'size'"),
         (["--task", "reverse", "--preset", "gpt2"], "--preset and --task exclude each other"),
         (["--task", "reverse", "--speedrun"], "--speedrun and --task exclude each other"),
         (["--task", "reverse", "--init", "x"], "--init and --task exclude each other"),
@@ -177,5 +179,9 @@ def test_what_a_translator_has_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no source to translate" in refused(capsys, "generate", "--run", "r")
     assert "'ß'" in refused(capsys, "generate", "--run", "r", "ß")
     assert "A source of 65 tokens" in refused(capsys, "generate", "--run", "r", "a" * 64)
+    for name in ("hf", "gguf", "onnx", "torchscript"):
+        with pytest.raises(UsageError, match="encoder-decoder has no form in any of these"):
+            toolkit.export("r", name, f"out.{name}")
+    assert "two stacks of layers" in refused(capsys, "trace", "abc", "--run", "r")
     Path("text.txt").write_text("abc")
     assert "give it a source" in refused(capsys, "perplexity", "text.txt", "--run", "r")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from toolkit import learning as learning
     from toolkit import models as models
     from toolkit import tokenizers as tokenizers
+    from toolkit.comparing.training import compare_backends as compare_backends
     from toolkit.corpora import Corpus as Corpus
     from toolkit.corpora import list_corpora as list_corpora
     from toolkit.corpora import load_corpus as load_corpus
@@ -77,6 +78,7 @@ _HOME = {
     "inspecting_pairs": ("inspect_translation",),
     "inspection": ("Inspector", "Tracer"),
     "internals": ("draw_evolution", "load_snapshots"),
+    "comparing.training": ("compare_backends",),
     "ladder": ("climb",),
     "models": ("LanguageModel", "LMOutput", "create_model"),
     "learning_rate": ("find_learning_rate",),

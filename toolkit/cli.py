@@ -14,6 +14,7 @@ import typer
 
 import toolkit
 from toolkit.commands import (
+    compare,
     corpora,
     export,
     fixtures,
@@ -61,6 +62,7 @@ def _root(
 # In the order in which --help lists them.
 for module in (
     train,
+    compare,
     sweep,
     ladder,
     generate,

@@ -30,7 +30,9 @@ from toolkit.training.range_test import (
     rising_rates,
 )
 
-_NOT_OF_A_TEST = ("out", "speedrun", "max_time", "track", "track_internals", "track_text")
+_NOT_OF_A_TEST = (
+    "out", "speedrun", "max_time", "track", "track_internals", "track_text", "backend",
+)  # fmt: skip
 
 
 def find_learning_rate(

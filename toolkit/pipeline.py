@@ -52,6 +52,7 @@ from toolkit.tasks import PairTask
 from toolkit.tokenizers import Tokenizer
 from toolkit.tracking import Tracker, open_tracker, tracker_names
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer
+from toolkit.training.backends import require_backend, trainer_class
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
 from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
@@ -178,7 +179,9 @@ class TrainingSession:
             of_model = model_options(model, preset, of_model)
             config = train_config(model, preset, size, train_options)
             # With any number of tokens: a wrong name or shape is refused before work begins.
-            make_config(model, 1, preset=preset, size=size, **of_model)
+            shape = make_config(model, 1, preset=preset, size=size, **of_model)
+        wanted = initial.model.config if initial else shape
+        require_backend(wanted, config, device, alone=world.size == 1)
         assert model is not None
         world.rows(config.batch_size)  # refuses a batch that cannot be divided
         if not world.is_main:
@@ -350,7 +353,7 @@ class TrainingSession:
         observe = None
         if config.track_internals:
             observe = observer(run, materials.tracked_ids(config, model.block_size), config)
-        trainer = Trainer(
+        trainer = trainer_class(config.backend)(
             model,
             materials.data,
             config,

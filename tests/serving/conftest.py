@@ -1,14 +1,18 @@
 """Models and servers for the tests of this folder."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import torch
 from live_server import LETTERS, Running, Start, running
+from page_visits import PROMPT, TIMEOUT, Visit, visiting
 
 from toolkit.generation import Generator
 from toolkit.models import create_model
+from toolkit.tokenizers import BPETokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,3 +47,38 @@ def start(generator: Generator) -> Iterator[Start]:
     """Start servers with limits of their own; they end with the test."""
     with ExitStack() as stack:
         yield lambda given=generator, **options: stack.enter_context(running(given, **options))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium. It has the event loop of this thread, so it ends with the module."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    sync_api.expect.set_options(timeout=TIMEOUT)
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def words() -> Generator:
+    """A model whose tokens are words, letters and parts of characters, drawn almost at random."""
+    tokenizer = BPETokenizer.train([PROMPT * 3 + "é😀"], vocab_size=300)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 64}
+    model = create_model("gpt", tokenizer.vocab_size, seed=1, **shape)
+    return Generator(model.eval(), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def served(words: Generator) -> Iterator[Running]:
+    with running(words) as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser: Any, served: Running) -> Iterator[Visit]:
+    with visiting(browser, served.url, reduced_motion="reduce") as found:
+        yield found

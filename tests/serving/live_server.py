@@ -24,18 +24,19 @@ class Running:
 
     url: str
     server: Server
+    http: httpx.Client  # one for all: to make one takes longer than most requests
 
     def client(self, api_key: str = "any") -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
 
     def post(self, body: object, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=30, **options)
+        return self.http.post("/v1/completions", json=body, **options)
 
     def metric(self, name: str, **labels: str) -> float:
         """A number of /metrics."""
         inner = ",".join(f'{key}="{value}"' for key, value in labels.items())
         wanted = f"{name}{{{inner}}}" if inner else name
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in self.http.get("/metrics").text.splitlines():
             key, _, value = line.rpartition(" ")
             if key == wanted:
                 return float(value)
@@ -54,7 +55,9 @@ def running(generator: Generator, **options: Any) -> Iterator[Running]:
     thread.start()
     assert ready.wait(30)
     try:
-        yield Running(url_of(listening), server)
+        url = url_of(listening)
+        with httpx.Client(base_url=url, timeout=30) as http:
+            yield Running(url, server, http)
     finally:
         server.should_exit = True
         thread.join(30)

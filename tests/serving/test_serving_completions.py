@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import openai
 import pytest
 import torch
@@ -15,7 +14,7 @@ from toolkit.models import create_model
 from toolkit.tokenizers import ByteTokenizer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(server: Running) -> Iterator[openai.OpenAI]:
     with server.client() as found:
         yield found
@@ -263,7 +262,7 @@ def test_a_prompt_longer_than_the_context_slides_or_is_refused(
 
 def test_health_and_metrics_count(start: Any) -> None:
     server: Running = start()
-    assert httpx.get(f"{server.url}/health").json() == {"status": "ok", "model": "tiny"}
+    assert server.http.get("/health").json() == {"status": "ok", "model": "tiny"}
     server.post({"prompt": "romeo", "max_tokens": 7, "n": 2})
     server.post({"prompt": "romeo", "regex": "("})
     assert server.metric("toolkit_requests_total", outcome="done") == 1

@@ -1,6 +1,5 @@
 """Who may ask: hosts, origins, keys."""
 
-import httpx
 import openai
 import pytest
 from live_server import Running, Start
@@ -30,7 +29,7 @@ KEY = "a-secret"
 def test_a_name_that_another_site_lets_point_here_is_refused(
     server: Running, host: str, allowed: bool
 ) -> None:
-    response = httpx.get(f"{server.url}/health", headers={"host": host})
+    response = server.http.get("/health", headers={"host": host})
     assert response.status_code == (200 if allowed else 403)
     if not allowed:
         assert response.json()["error"]["code"] == "host_not_allowed"
@@ -47,28 +46,28 @@ def test_a_page_may_only_ask_the_server_that_it_came_from(server: Running) -> No
         response = server.post(body, headers={"origin": origin})
         assert response.status_code == status, origin
         assert "access-control-allow-origin" not in response.headers
-    preflight = httpx.options(
-        f"{server.url}/v1/completions",
+    preflight = server.http.options(
+        "/v1/completions",
         headers={"origin": "http://evil.example", "access-control-request-method": "POST"},
     )
     assert preflight.status_code == 403
     # What a page can send without asking first has no type of JSON.
-    text = httpx.post(f"{server.url}/v1/completions", content='{"prompt": "a"}')
+    text = server.http.post("/v1/completions", content='{"prompt": "a"}')
     assert text.status_code == 400
 
 
 def test_more_hosts_can_be_allowed(start: Start) -> None:
     server = start(hosts=hosts_of("127.0.0.1", ["Models.example"]))
-    assert httpx.get(f"{server.url}/health", headers={"host": "models.example"}).status_code == 200
-    assert httpx.get(f"{server.url}/health", headers={"host": "other.example"}).status_code == 403
+    assert server.http.get("/health", headers={"host": "models.example"}).status_code == 200
+    assert server.http.get("/health", headers={"host": "other.example"}).status_code == 403
     assert hosts_of("0.0.0.0", ["a"]) == ["localhost", "127.0.0.1", "::1", "0.0.0.0", "a"]
     anywhere = start(hosts=hosts_of("0.0.0.0", []))
-    assert httpx.get(f"{anywhere.url}/health", headers={"host": "other"}).status_code == 200
+    assert anywhere.http.get("/health", headers={"host": "other"}).status_code == 200
 
 
 def test_all_but_health_needs_the_key(start: Start) -> None:
     server = start(api_key=KEY)
-    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert server.http.get("/health").status_code == 200
     for path in ("/v1/models", "/metrics", "/openapi.json", "/v1/models/tiny", "/nothing"):
         for headers in (
             {},
@@ -78,11 +77,11 @@ def test_all_but_health_needs_the_key(start: Start) -> None:
             {"authorization": "Bearer ü"},
         ):
             raw = {name: value.encode() for name, value in headers.items()}
-            response = httpx.get(f"{server.url}{path}", headers=raw)
+            response = server.http.get(path, headers=raw)
             assert response.status_code == 401, (path, headers)
             assert response.json()["error"]["code"] == "invalid_api_key"
             assert response.headers["www-authenticate"] == "Bearer"
-        response = httpx.get(server.url + path, headers={"authorization": f"Bearer {KEY}"})
+        response = server.http.get(path, headers={"authorization": f"Bearer {KEY}"})
         assert response.status_code == (404 if path == "/nothing" else 200)
     assert server.post({"prompt": "a"}).status_code == 401
     with server.client(KEY) as client:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from live_server import Running
@@ -93,8 +92,7 @@ def test_wrong_requests(
 )
 def test_bodies_that_are_not_what_json_should_be(server: Running, content: bytes) -> None:
     headers = {"content-type": "application/json"}
-    url = f"{server.url}/v1/completions"
-    response = httpx.post(url, content=content, headers=headers, timeout=30)
+    response = server.http.post("/v1/completions", content=content, headers=headers)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
@@ -108,11 +106,11 @@ def test_what_is_not_there(server: Running) -> None:
         "param": "model",
         "code": "model_not_found",
     }
-    assert httpx.get(f"{server.url}/v1/models/gpt-4").status_code == 404
-    missing = httpx.get(f"{server.url}/v1/chat/completions")
+    assert server.http.get("/v1/models/gpt-4").status_code == 404
+    missing = server.http.get("/v1/chat/completions")
     assert missing.status_code == 404
     assert missing.json()["error"]["message"] == "There is no /v1/chat/completions."
-    wrong = httpx.get(f"{server.url}/v1/completions")
+    wrong = server.http.get("/v1/completions")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
 
@@ -133,7 +131,7 @@ def test_a_long_body_is_not_read(start: Any) -> None:
     # In chunks, which do not say how long they are together.
     chunks = (b" " * 100 for _ in range(1000))
     headers = {"content-type": "application/json"}
-    unsaid = httpx.post(f"{server.url}/v1/completions", content=chunks, headers=headers)
+    unsaid = server.http.post("/v1/completions", content=chunks, headers=headers)
     assert unsaid.status_code == 413
 
 

@@ -160,3 +160,14 @@ def split_names(text: str, option: str, what: str) -> list[str]:
     if "" in names or len(set(names)) < len(names):
         raise UsageError(f"{option} '{text}': expected different {what}.")
     return names
+
+
+def given_fields(context: typer.Context) -> dict[str, Any]:
+    """What was given of the model's and the training's fields: all under these two headings."""
+    fields = [
+        parameter.name
+        for parameter in context.command.params
+        if getattr(parameter, "rich_help_panel", None) in (MODEL, TRAINING)
+    ]
+    values = {str(name): context.params[str(name)] for name in fields}
+    return {name: value for name, value in values.items() if value is not None}

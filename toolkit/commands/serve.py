@@ -32,7 +32,7 @@ _LIMITS = "Limits"
 )
 def serve(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run; the newest by default.")
+        str | None, typer.Argument(metavar="RUN", help="A run; the newest by default.")
     ] = None,
     model: ModelSource = None,
     tokenizer: ModelTokenizer = None,

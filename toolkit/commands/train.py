@@ -24,6 +24,7 @@ from toolkit.commands.options import (
     TokenizerSpec,
     Unknown,
     Verbose,
+    given_fields,
     panel_option,
     was_given,
 )
@@ -258,6 +259,14 @@ def train(
     compile: Annotated[
         bool | None, panel_option(TRAINING, help="torch.compile. Default: where it pays.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        panel_option(
+            TRAINING,
+            metavar="toolkit|huggingface",
+            help="What trains: toolkit, or the same model by transformers' classes and Trainer.",
+        ),
+    ] = None,
     parallel: Annotated[
         str | None,
         panel_option(
@@ -289,6 +298,7 @@ def train(
     from toolkit import console, display
     from toolkit.corpora import load_corpus
     from toolkit.internals import draw_if_tracked
+    from toolkit.materials.choosing import require_task
     from toolkit.pipeline import TrainingSession
     from toolkit.speedrun import DEFAULT_BUDGET, process_age
     from toolkit.tokenizers.registry import class_of_spec
@@ -303,14 +313,18 @@ def train(
             on_progress=lambda done, total: on_progress("reading", done, total),
         )
 
-    given = _given_fields(context)
+    given = given_fields(context)
     if not resume:
-        # A misspelt name is refused before a corpus is fetched.
+        # What is wrong with names is said before a corpus is fetched.
         for spec in (tokenizer, src_tokenizer, tgt_tokenizer):
             if spec is not None:
                 class_of_spec(spec)
-    if task is not None and was_given(context, "corpus"):
-        raise UsageError("--corpus and --task exclude each other; give one of them.")
+        if task is None:
+            require_task(model, src_tokenizer, tgt_tokenizer)
+    for name in ("corpus", "encoding", "errors", "text_field"):
+        if task is not None and was_given(context, name):
+            option_name = "--" + name.replace("_", "-")
+            raise UsageError(f"{option_name} and --task exclude each other; give one of them.")
     own_tokenizer = was_given(context, "tokenizer") or (init is None and task is None)
     own_model = was_given(context, "model") or (init is None and task is None)
     parts: dict[str, Any] = {
@@ -423,23 +437,12 @@ def _rates_of(lr_range: str | None) -> dict[str, float]:
 
 
 def _refuse_when_finding(context: typer.Context) -> None:
-    for name in ("resume", "init", "speedrun", "max_time", "track", "track_internals"):
+    for name in ("resume", "init", "speedrun", "max_time", "track", "track_internals", "backend"):
         if was_given(context, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} cannot be given with --find-lr, which trains for "
                 "--max-steps from scratch and keeps no run. Leave one of them out."
             )
-
-
-def _given_fields(context: typer.Context) -> dict[str, Any]:
-    """What was given of the model's and the training's fields: all under these two headings."""
-    fields = [
-        parameter.name
-        for parameter in context.command.params
-        if getattr(parameter, "rich_help_panel", None) in (MODEL, TRAINING)
-    ]
-    values = {str(name): context.params[str(name)] for name in fields}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _refuse_when_resuming(context: typer.Context) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,8 @@ class Constraint(ContextProcessor):
         """
         llguidance = _library()
         self._what = what
-        ends = [each for each in end_ids if each < tokenizer.vocab_size]
-        wrapper = llguidance.TokenizerWrapper(_Vocabulary(tokenizer, ends))
-        # An end token that nobody can draw stands for the ones that are missing.
-        known = llguidance.LLTokenizer(wrapper, eos_token=ends or [tokenizer.vocab_size])
+        ends = tuple(sorted(each for each in end_ids if each < tokenizer.vocab_size))
+        known = _known_to_library(tokenizer, ends)
         self._fresh = llguidance.LLMatcher(known, grammar, log_level=0)
         self._check(self._fresh)
 
@@ -138,6 +137,16 @@ def matching_json_schema(
     except ValueError as error:  # such as half of a surrogate pair
         raise UsageError(f"--json-schema: {_one_line(str(error))}") from error
     return Constraint("--json-schema", grammar, tokenizer, end_ids)
+
+
+# Of 100,000 tokens it takes most of a second, in which a server would write nothing else.
+@lru_cache(maxsize=2)
+def _known_to_library(tokenizer: Tokenizer, ends: tuple[int, ...]) -> Any:
+    """A tokenizer in the form of the library, which changes nothing in it."""
+    llguidance = _library()
+    wrapper = llguidance.TokenizerWrapper(_Vocabulary(tokenizer, ends))
+    # An end token that nobody can draw stands for the ones that are missing.
+    return llguidance.LLTokenizer(wrapper, eos_token=list(ends) or [tokenizer.vocab_size])
 
 
 class _Vocabulary:

@@ -14,7 +14,7 @@ from toolkit.materials.base import Materials, OnProgress, OnStage, Stage
 from toolkit.models import LanguageModel
 from toolkit.run import Run
 from toolkit.tasks import PairTask, load_task
-from toolkit.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
+from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
 
 PROSE_VOCAB_SIZE = 4096
@@ -183,22 +183,20 @@ def _make(
     """A tokenizer of one side or both, and what run.json calls it."""
     if isinstance(chosen, Tokenizer):
         return chosen, chosen.name
-    if chosen is None and task.alphabet is not None:
-        return CharTokenizer(task.alphabet), "char"
-    spec = "bpe" if chosen is None else chosen
+    usual = "bpe" if task.alphabet is None else "char"
+    spec = usual if chosen is None else chosen
     kind = class_of_spec(spec)
     if kind is None or not needs_corpus(spec):
         return load_tokenizer(spec, **options), spec
     if spec == "char" and task.alphabet is not None:
-        return CharTokenizer(task.alphabet, **options), spec
+        return load_tokenizer(spec, [task.alphabet], **options), spec
     # One that knows what it has seen alone has to see the held-out pairs too.
     pairs = [*task.examples(), *(task.held_out if kind.closed_vocabulary else ())]
     texts = [pair.source for pair in pairs] if side != "target" else []
     texts += [pair.target for pair in pairs] if side != "source" else []
-    taken = option_names(spec) or set()
     given = dict(options)
     if spec == "bpe":
         given.setdefault("vocab_size", PROSE_VOCAB_SIZE)
-    if "on_progress" in taken:
+    if "on_progress" in (option_names(spec) or set()):
         given["on_progress"] = report
     return load_tokenizer(spec, texts, **given), spec

@@ -120,6 +120,11 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     if isinstance(model, BigramModel):
         config = model.config
         return Anatomy("bigram", 0, 0, 0, config.block_size, model.table, head=lambda x: x)
+    if isinstance(model, EncoderDecoderModel):
+        raise UsageError(
+            "An encoder-decoder has two stacks of layers, and this reads one: use toolkit inspect, "
+            "or a Tracer."
+        )
     name = type(model).__name__
     if name in _GPT2_CLASSES:
         return _huggingface_gpt2(model)

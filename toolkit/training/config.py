@@ -13,6 +13,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "wsd", "inverse-sqrt")
 PARALLEL = ("auto", "ddp", "fsdp")
+BACKENDS = ("toolkit", "huggingface")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -65,11 +66,14 @@ class TrainConfig:
         log_every: steps between lines in metrics.jsonl.
         seed: of weights, batches and dropout.
         device: "auto" takes what there is: cuda, else mps, else cpu.
-        dtype: of the computation; weights are float32. "auto": bfloat16 on cuda, else float32.
+        dtype: of the computation; weights are float32. "auto": bfloat16 on cuda, else float32, and
+            Muon's own in bfloat16 where the device computes it fast.
         tf32: let matrix products of float32 on cuda round their factors to 10 bits, which is
             several times faster; other devices have no such thing.
         compile: make one program of each step with torch.compile, which takes seconds to minutes
             first; None: where it pays (`compiling.py`).
+        backend: what trains: "toolkit", or "huggingface": the same model in transformers' class, by
+            its Trainer (`huggingface.py`).
         parallel: how torchrun's processes share the work (`distributed.py`): "ddp" or "fsdp";
             "auto" is "ddp" under torchrun, and one process alone otherwise.
     """
@@ -105,6 +109,7 @@ class TrainConfig:
     dtype: str = "auto"
     tf32: bool = True
     compile: bool | None = None
+    backend: str = "toolkit"
     parallel: str = "auto"
 
     def __post_init__(self) -> None:
@@ -147,6 +152,8 @@ class TrainConfig:
             raise UnknownNameError("device", self.device, DEVICES)
         if self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
+        if self.backend not in BACKENDS:
+            raise UnknownNameError("backend", self.backend, BACKENDS)
         if self.parallel not in PARALLEL:
             raise UnknownNameError("parallel mode", self.parallel, PARALLEL)
 

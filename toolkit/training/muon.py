@@ -76,10 +76,12 @@ class Matrix:
     Attributes:
         parameter: (rows, columns).
         rows: of each of the matrices that lie one below the other in it.
+        transposed: the parameter is (columns, rows) instead, as Hugging Face's GPT-2 keeps it.
     """
 
     parameter: nn.Parameter
     rows: tuple[int, ...]
+    transposed: bool = False
 
 
 class Muon:
@@ -121,6 +123,7 @@ class Muon:
             scale_of: what the learning rate of a parameter is multiplied with.
         """
         self._rows: dict[Tensor, tuple[int, ...]] = {m.parameter: m.rows for m in matrices}
+        self._transposed = {m.parameter for m in matrices if m.transposed}
         self._momentum = momentum
         self._betas = betas
         self._eps = eps
@@ -174,7 +177,8 @@ class Muon:
         pieces: dict[tuple[int, int], list[Tensor]] = {}
         wholes = [whole_tensor(update) for update in updates]
         for parameter, whole in zip(parameters, wholes, strict=True):
-            for piece in torch.split(whole, list(self._rows[parameter])):
+            upright = whole.t() if parameter in self._transposed else whole  # (rows, columns)
+            for piece in torch.split(upright, list(self._rows[parameter])):
                 pieces.setdefault((piece.size(0), piece.size(1)), []).append(piece)
         for (rows, columns), same in pieces.items():
             dtype = self._dtype or fast_dtype(same[0].device)

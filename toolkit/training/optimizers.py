@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from toolkit.models.hf_twin import Piece
 from toolkit.training.config import TrainConfig
 from toolkit.training.layer_rates import by_scale, layer_scales
 from toolkit.training.muon import Matrix, Muon
@@ -80,29 +82,48 @@ def _embeddings(model: nn.Module) -> set[int]:
     }
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+def make_optimizer(
+    model: nn.Module,
+    config: TrainConfig,
+    pieces: Mapping[nn.Parameter, Sequence[Piece]] | None = None,
+) -> Optimizer:
     """The optimizer that the options name.
 
     "adamw" is AdamW (Loshchilov and Hutter 2019), one fused kernel for all parameters. "muon" is
     Muon for the hidden matrices and AdamW for the rest (`muon.py`).
+
+    With `pieces` it is for a twin's parameters, each of which is treated as the one of the model
+    that it is a piece of.
     """
+    if pieces is None:
+        pieces = {p: [Piece(p, transposed=False, whole=True)] for p in model.parameters()}
     if config.optimizer == "muon":
         matrices = hidden_matrices(model)
         chosen = {id(matrix.parameter) for matrix in matrices}
         others = [p for p in model.parameters() if id(p) not in chosen]
+        scale_of = layer_scales(model, config.layer_decay)
+        scales = {id(piece.parameter): scale_of(p) for p in pieces for piece in pieces[p]}
         return Muon(
-            matrices,
-            others,
+            [_piece_of(matrix, piece) for matrix in matrices for piece in pieces[matrix.parameter]],
+            [piece.parameter for other in others for piece in pieces[other]],
             lr=config.learning_rate,
             lr_of_others=config.adam_learning_rate or config.learning_rate / 5,
             momentum=config.momentum,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
-            scale_of=layer_scales(model, config.layer_decay),
+            scale_of=lambda parameter: scales[id(parameter)],
+            dtype=torch.float32 if config.dtype == "float32" else None,
         )
     groups = parameter_groups(model, config.weight_decay, config.layer_decay)
     for group in groups:
         group["lr"] = config.learning_rate * group["lr_scale"]
+        group["params"] = [piece.parameter for p in group["params"] for piece in pieces[p]]
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True
     )
+
+
+def _piece_of(matrix: Matrix, piece: Piece) -> Matrix:
+    """What Muon is told of a piece: its own rows, or those of the whole where it is all of it."""
+    rows = matrix.rows if piece.whole else (piece.parameter.size(0),)
+    return Matrix(piece.parameter, rows, piece.transposed)

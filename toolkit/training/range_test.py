@@ -125,7 +125,7 @@ def range_test(
         with StopOnSignal() as signals:
             while len(losses) < steps and not diverged and not (losses and signals.stopped):
                 try:
-                    loss = trainer.train_step()
+                    loss, *_ = trainer.train_step()
                 except TrainingError:
                     diverged = True
                     break
@@ -156,10 +156,6 @@ class _RisingTrainer(Trainer):
     ):
         super().__init__(model, dataset, config)
         self._rates = rates
-
-    def train_step(self) -> float:
-        """One step; its loss."""
-        return self._train_step()[0]
 
     def _learning_rate(self) -> float:
         return float(self._rates[self.progress.step])

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from toolkit.data import TrainingData, bits_per_byte
 from toolkit.errors import RunError, TrainingError, UsageError
@@ -51,10 +52,13 @@ from toolkit.training.interrupts import StopOnSignal
 from toolkit.training.layer_rates import require_layers
 from toolkit.training.losses import share_of_loss, target_shares, training_losses
 from toolkit.training.metrics import MetricsFile
-from toolkit.training.optimizers import make_optimizer
+from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.progress import Progress
 from toolkit.training.randomness import OwnRandom
 from toolkit.training.schedules import decay_share, learning_rate
+
+if TYPE_CHECKING:
+    from toolkit.data.training_data import Batch
 
 
 class Trainer:
@@ -114,8 +118,7 @@ class Trainer:
         rows = self._world.rows(config.batch_size)
         self.model = model.to(self.device)
         model.gradient_checkpointing = config.gradient_checkpointing
-        self._module = self._world.prepare(self.model)
-        self.optimizer = make_optimizer(model, config)
+        self._module, self.optimizer = self._prepare()
         self.loader = dataset.loader(
             batch_size=config.batch_size,
             block_size=model.block_size,
@@ -137,6 +140,18 @@ class Trainer:
         self._forward: Callable[..., LMOutput] = self._module
         writes = self._folder is not None and self._world.is_main
         self._metrics = MetricsFile(self._folder) if self._folder and writes else None
+
+    def _prepare(self) -> tuple[nn.Module, Optimizer]:
+        """What to call in training, and what changes the weights."""
+        return self._world.prepare(self.model), make_optimizer(self.model, self.config)
+
+    @property
+    def trained(self) -> nn.Module:
+        """Whose parameters the optimizer changes: the model."""
+        return self.model
+
+    def close(self) -> None:
+        """Let go of what training has started beside the caller: here nothing."""
 
     @property
     def step(self) -> int:
@@ -162,11 +177,7 @@ class Trainer:
         if self._metrics is not None:
             self._metrics.drop_later()
         self.model.train()
-        wanted = config.compile
-        if wanted is None:
-            alike = self._world.size == 1 and not self.model.takes_source
-            wanted = alike and compiling_pays(config, self.device)
-        if wanted and not self._is_over(started):
+        if self._compiles() and not self._is_over(started):
             yield self._compile()
         speed = _Speed(progress)
         while True:
@@ -178,7 +189,7 @@ class Trainer:
                 early_stopped = early_stopped or isinstance(event, EarlyStopped)
             if signals.stopped or early_stopped or over:
                 break
-            loss, grad_norm, lr = self._train_step()
+            loss, grad_norm, lr = self.train_step()
             progress.elapsed = self._elapsed(started)
             if progress.step % config.log_every == 0 or progress.step == 1:
                 yield self._log(loss, grad_norm, lr, speed.tokens_per_second(self._tokens()))
@@ -193,14 +204,25 @@ class Trainer:
 
     # -- one step -----------------------------------------------------------------------------
 
-    def _train_step(self) -> tuple[float, float, float]:
-        """One optimizer step; returns loss, gradient norm and learning rate."""
-        config, progress = self.config, self.progress
+    def train_step(self) -> tuple[float, float, float]:
+        """One optimizer step and nothing else; returns loss, gradient norm and learning rate.
+
+        Raises:
+            TrainingError: the loss or a gradient is not a finite number.
+        """
         lr = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
+        batches = [self.loader.next_batch() for _ in range(self.config.grad_accumulation)]
+        loss, grad_norm = self._update(batches)
+        if self.average is not None:
+            self.average.update(self.progress.step)
+        self.progress.note_step(loss)
+        return loss, grad_norm, lr
+
+    def _update(self, batches: list[Batch]) -> tuple[float, float]:
+        """Change the weights by the batches of one step; returns loss and gradient norm."""
         total = torch.zeros((), device=self.device)
-        batches = [self.loader.next_batch() for _ in range(config.grad_accumulation)]
         shares = target_shares([targets for _, targets, *_ in batches])
         with self._random.lent(), self._tf32():
             for number, (batch, share) in enumerate(zip(batches, shares.unbind(), strict=True), 1):
@@ -208,7 +230,7 @@ class Trainer:
                 with self._world.accumulating(self._module, last=number == len(batches)):
                     with autocast(self.device, self.dtype):
                         loss, plain = training_losses(
-                            self._forward, x, y, config.label_smoothing, *source
+                            self._forward, x, y, self.config.label_smoothing, *source
                         )
                     loss = share_of_loss(loss, share)
                     self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
@@ -216,23 +238,25 @@ class Trainer:
         total = self._world.mean(total)
         optimizer: Any = self.optimizer  # the scaler's type is torch's own class
         self._scaler.unscale_(optimizer)
-        limit = config.grad_clip or math.inf
+        limit = self.config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         norm = whole_tensor(norm)
         # One reading of both numbers: on a GPU each reading waits for the device.
         loss_value, norm_value = torch.stack([total, norm.to(total.dtype)]).tolist()
-        overflow = self._scaler.is_enabled() and not math.isfinite(norm_value)
-        if not math.isfinite(loss_value) or not (math.isfinite(norm_value) or overflow):
-            self._refuse(loss_value, norm_value)
+        overflow = self._check_finite(loss_value, norm_value)
         self._scaler.step(optimizer)
         self._scaler.update()
         if overflow and self._scaler.get_scale() < 1.0:
             self._refuse(loss_value, norm_value)  # gradients too large for float16 as they are
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(progress.step)
-        progress.note_step(loss_value)
-        return loss_value, norm_value, lr
+        return loss_value, norm_value
+
+    def _check_finite(self, loss: float, norm: float) -> bool:
+        """Refuse numbers that are none; returns whether float16 has overflowed, which may be."""
+        overflow = self._scaler.is_enabled() and not math.isfinite(norm)
+        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
+            self._refuse(loss, norm)
+        return overflow
 
     def _refuse(self, loss: float, norm: float) -> None:
         what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
@@ -445,6 +469,13 @@ class Trainer:
     def _tf32(self) -> AbstractContextManager[None]:
         return tf32(self.device, self.dtype, self.config.tf32)
 
+    def _compiles(self) -> bool:
+        """Whether to compile the training step: as was said, or where it pays."""
+        if self.config.compile is not None:
+            return self.config.compile
+        alike = self._world.size == 1 and not self.model.takes_source
+        return alike and compiling_pays(self.config, self.device)
+
     def _compile(self) -> Compiled:
         """Compile the training step; where it fails, training goes on without.
 
@@ -471,7 +502,7 @@ class Trainer:
         model = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         checkpoint = Checkpoint(
             world.gather(model),
-            world.gather(optimizer_tensors(self.model, self.optimizer)),
+            world.gather(optimizer_tensors(self.trained, self.optimizer)),
             world.gather_random(self._random.state),
             {
                 "progress": vars(self.progress).copy(),
@@ -512,7 +543,7 @@ class Trainer:
             raise RunError(
                 f"The checkpoint in {self._folder} does not fit this model: {reason}"
             ) from error
-        restore_optimizer(self.model, self.optimizer, checkpoint.optimizer)
+        restore_optimizer(self.trained, self.optimizer, checkpoint.optimizer)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.average)
         # A process or a device that the checkpoint does not know begins with its state of the seed.

@@ -180,7 +180,7 @@ def _build_product(builder: Any, tile: Tile, stored: Any, arguments: Sequence[An
     vector = ir.VectorType(_FLOAT, LANES)
     rows, vectors = range(tile.rows), range(tile.vectors)
     kind = {types.float32: _FLOAT, types.uint16: ir.IntType(16), types.int8: ir.IntType(8)}[stored]
-    name = f"llvm.fma.v{LANES}f32"
+    name = f"llvm.fmuladd.v{LANES}f32"
     fma = builder.module.declare_intrinsic(name, (), ir.FunctionType(vector, [vector] * 3))
     prefetch_type = ir.FunctionType(ir.VoidType(), [_BYTES, _INT32, _INT32, _INT32])
     prefetch = builder.module.declare_intrinsic("llvm.prefetch.p0i8", (), prefetch_type)

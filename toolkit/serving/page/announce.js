@@ -1,5 +1,5 @@
-// What a screen reader says by itself. Streamed text comes in pieces of a few seconds: a region that
-// spoke every token would never be understood.
+// What a screen reader says by itself. Streamed text comes in pieces of a few seconds: a region
+// that spoke every token would never be understood.
 
 const INTERVAL = 4000; // milliseconds
 const region = document.getElementById("announcer");

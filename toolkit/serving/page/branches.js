@@ -1,5 +1,5 @@
-// Texts that share their beginnings: each branch is a prompt, the tokens after it, and where it left
-// its parent. Nothing is ever overwritten, so that one can always go back.
+// Texts that share their beginnings: each branch is a prompt, the tokens after it, and where it
+// left its parent. Nothing is ever overwritten, so that one can always go back.
 
 import { roving } from "./roving.js";
 import { element, label, percent } from "./show.js";
@@ -88,9 +88,11 @@ export class BranchList {
   #nameOf(branch) {
     if (branch.parent === null) {
       const start = branch.prompt.trim().replace(/\s+/gu, " ");
-      return `${branch.number}. ${start ? `“${start.slice(0, 40)}${start.length > 40 ? "…" : ""}”` : "no prompt"}`;
+      const shown = start.length > 40 ? `${start.slice(0, 40)}…` : start;
+      return `${branch.number}. ${shown ? `“${shown}”` : "no prompt"}`;
     }
     const token = branch.tokens[branch.at];
-    return `${branch.number}. at token ${branch.at + 1}: “${label(token)}” (${percent(token.probability)})`;
+    const chosen = `“${label(token)}” (${percent(token.probability)})`;
+    return `${branch.number}. at token ${branch.at + 1}: ${chosen}`;
   }
 }

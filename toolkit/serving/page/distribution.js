@@ -45,6 +45,17 @@ class Row {
   }
 }
 
+function summaryOf(found) {
+  const size = found.vocab_size.toLocaleString("en");
+  const kept = found.num_kept.toLocaleString("en");
+  const bits = `${found.entropy_before.toFixed(2)} → ${found.entropy_after.toFixed(2)} bits`;
+  const drawn = `${kept} of ${size} tokens can be drawn; entropy ${bits}.`;
+  const others = found.vocab_size - found.candidates.length;
+  if (others === 0) return drawn;
+  const rest = `${percent(found.rest_before)} → ${percent(found.rest_after)}`;
+  return `${drawn} The ${others.toLocaleString("en")} not shown: ${rest}.`;
+}
+
 export class DistributionPanel {
   #question = new LatestQuestion();
   #timer = null;
@@ -134,7 +145,8 @@ export class DistributionPanel {
       row.show(candidate, width, candidate.id === this.#drawnId);
       rows.set(candidate.id, row);
       // Moved only where it has to be: an element that is moved loses the focus.
-      if (bars.children[place] !== row.button) bars.insertBefore(row.button, bars.children[place] ?? null);
+      const there = bars.children[place] ?? null;
+      if (there !== row.button) bars.insertBefore(row.button, there);
     });
     this.#rows = rows;
     while (bars.children.length > found.candidates.length) bars.lastChild.remove();
@@ -143,17 +155,7 @@ export class DistributionPanel {
     this.#keys.refresh();
     if (this.#takesFocus) (bars.querySelector(".drawn") ?? bars.firstChild).focus();
     this.#takesFocus = false;
-    const others = found.vocab_size - found.candidates.length;
-    const bits = `${found.entropy_before.toFixed(2)} → ${found.entropy_after.toFixed(2)} bits`;
-    const lines = [
-      `${found.num_kept.toLocaleString("en")} of ${found.vocab_size.toLocaleString("en")} tokens can be drawn; entropy ${bits}.`,
-    ];
-    if (others > 0) {
-      lines.push(
-        `The ${others.toLocaleString("en")} not shown: ${percent(found.rest_before)} → ${percent(found.rest_after)}.`,
-      );
-    }
-    summary.textContent = lines.join(" ");
+    summary.textContent = summaryOf(found);
   }
 
   #newRow(candidate) {

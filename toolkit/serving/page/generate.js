@@ -1,7 +1,7 @@
 // The generation tab: a prompt, text that streams, alternatives, branches.
 //
-// Text comes from /v1/completions, as for every client of the server. A branch goes on from ids, not
-// from text: another split of the same text would be another context.
+// Text comes from /v1/completions, as for every client of the server. A branch goes on from ids,
+// not from text: another split of the same text would be another context.
 
 import { announce, announceText } from "./announce.js";
 import { ServerError, postJSON, streamCompletion } from "./api.js";
@@ -59,7 +59,7 @@ export class GenerateTab {
       if (!this.#running) this.#show(branch);
       byId("branches").querySelector("[aria-current]")?.focus();
     });
-    this.#output = new Output(byId("output"), (index, byKeyboard) => this.#select(index, byKeyboard));
+    this.#output = new Output(byId("output"), (...choice) => this.#select(...choice));
     this.#listen();
     this.#toPrompt();
   }
@@ -182,6 +182,7 @@ export class GenerateTab {
   #start(controller) {
     this.#running = controller;
     this.#error.hidden = true;
+    this.#progress.textContent = "";
     hideTooltip();
     this.#panel.pause();
     byId("to-end").hidden = true;

@@ -2,8 +2,8 @@
 
 import { element } from "./show.js";
 
-// `off` is the value at which an option changes nothing; it is then not sent at all. The temperature
-// begins where that of `toolkit generate` does.
+// `off` is the value at which an option changes nothing; it is then not sent at all. The
+// temperature begins where that of `toolkit generate` does.
 const OPTIONS = [
   { name: "temperature", title: "Temperature", min: 0, max: 2, step: 0.05, value: 0.7 },
   { name: "top_k", title: "Top-k", min: 0, max: 100, step: 1, value: 0, off: 0 },
@@ -30,7 +30,8 @@ class Option {
     const id = `option-${name}`;
     const range = { min, max, step };
     this.slider = element("input", { type: "range", id, ...range });
-    this.number = element("input", { type: "number", "aria-label": `${title}, as a number`, ...range });
+    const spoken = { "aria-label": `${title}, as a number` };
+    this.number = element("input", { type: "number", ...spoken, ...range });
     this.row = element(
       "div",
       { className: "option" },
@@ -76,8 +77,8 @@ export class SamplingOptions {
   // `onChange(name)` is called with every move.
   constructor(place, resetButton, model, onChange) {
     for (const about of OPTIONS) {
-      const fitted = about.name === "top_k" ? { ...about, max: Math.min(about.max, model.vocab_size) } : about;
-      const option = new Option(fitted, onChange);
+      const most = about.name === "top_k" ? model.vocab_size : Infinity;
+      const option = new Option({ ...about, max: Math.min(about.max, most) }, onChange);
       this.#options.push(option);
       place.append(option.row);
     }

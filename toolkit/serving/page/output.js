@@ -1,7 +1,16 @@
 // A text as tokens: each coloured by its probability, each to be pointed at, reached and chosen.
 
 import { roving } from "./roving.js";
-import { LEVELS, bytesOfHex, countedBytes, element, label, levelOf, percent, spoken } from "./show.js";
+import {
+  LEVELS,
+  bytesOfHex,
+  countedBytes,
+  element,
+  label,
+  levelOf,
+  percent,
+  spoken,
+} from "./show.js";
 import { tooltips } from "./tooltip.js";
 
 export function drawScale(place) {

@@ -34,7 +34,7 @@ export function element(tag, { className, text, ...attributes } = {}, ...childre
 }
 
 export function bytesOfHex(hex) {
-  return Uint8Array.from({ length: hex.length / 2 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
+  return Uint8Array.from(hex.match(/../gu) ?? [], (byte) => parseInt(byte, 16));
 }
 
 // "2 bytes: c3 a9"
@@ -56,8 +56,8 @@ function visible(character) {
   return [character, false];
 }
 
-// The characters of a text so that they can be seen: for each [itself, what to show, whether that is
-// a sign for it]. An accent with nothing to stand on gets a dotted circle.
+// The characters of a text so that they can be seen: for each [itself, what to show, whether that
+// is a sign for it]. An accent with nothing to stand on gets a dotted circle.
 export function visibleCharacters(text) {
   let hasBase = false;
   return [...text].map((character) => {

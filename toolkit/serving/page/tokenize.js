@@ -30,16 +30,19 @@ function* charactersOf(token) {
 
 function describe(token) {
   const lines = [`id ${token.id}${token.special ? " · special" : ""}`, countedBytes(token.bytes)];
-  for (const part of token.parts) lines.push(`part ${part.number} of ${part.parts} of “${part.character}”`);
+  for (const { character, number, parts } of token.parts) {
+    lines.push(`part ${number} of ${parts} of “${character}”`);
+  }
   if (token.start !== null) {
-    const last = token.end - 1;
-    lines.push(last > token.start ? `characters ${token.start}–${last}` : `character ${token.start}`);
+    const [first, last] = [token.start, token.end - 1];
+    lines.push(last > first ? `characters ${first}–${last}` : `character ${first}`);
   }
   return lines;
 }
 
 function overlap(one, other) {
-  return one.start !== null && other.start !== null && one.start < other.end && other.start < one.end;
+  if (one.start === null || other.start === null) return false;
+  return one.start < other.end && other.start < one.end;
 }
 
 class Pane {
@@ -64,7 +67,8 @@ class Pane {
     this.select.value = chosen;
     this.select.addEventListener("change", () => onChange(this));
     this.#keys = roving(this.#place, ".token");
-    tooltips(this.#place, ".token", (target) => describe(this.tokens[Number(target.dataset.index)]));
+    const tokenOf = (target) => this.tokens[Number(target.dataset.index)];
+    tooltips(this.#place, ".token", (target) => describe(tokenOf(target)));
   }
 
   // The same place in the other pane is marked while one is looked at.
@@ -182,6 +186,8 @@ export class TokenizeTab {
   #listMissing(missing) {
     const list = document.getElementById("missing");
     list.parentElement.hidden = missing.length === 0;
-    list.append(...missing.map((each) => element("li", { text: `${each.title}: ${each.missing}` })));
+    for (const { title, missing: why } of missing) {
+      list.append(element("li", { text: `${title}: ${why}` }));
+    }
   }
 }

@@ -1,0 +1,119 @@
+"""`toolkit compare`: a model of ours beside transformers' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.commands.options import (
+    MODEL,
+    PARTS,
+    TRAINING,
+    Config,
+    CorpusSpec,
+    Debug,
+    Device,
+    Encoding,
+    Errors,
+    Json,
+    Quiet,
+    TextField,
+    TokenizerSpec,
+    Verbose,
+    given_fields,
+    panel_option,
+)
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog="Examples: [cyan]toolkit compare[/cyan] · "
+    "[cyan]toolkit compare --preset gpt2 --size nano --steps 100 --out compared/[/cyan] · "
+    "[cyan]toolkit compare -c my.txt --device cuda --dtype bfloat16 --json[/cyan]"
+)
+def compare(
+    context: typer.Context,
+    corpus: CorpusSpec = "shakespeare",
+    tokenizer: TokenizerSpec = "bpe",
+    model: Annotated[str, panel_option(PARTS, metavar="NAME", help="gpt.")] = "gpt",
+    preset: Annotated[
+        str | None, panel_option(PARTS, metavar="modern|gpt2", help="Default modern.")
+    ] = None,
+    size: Annotated[
+        str, panel_option(PARTS, metavar="nano|micro|mini|small|medium|large|xl", help="A size.")
+    ] = "nano",
+    steps: Annotated[int, panel_option(PARTS, help="Optimizer steps of each.")] = 50,
+    out: Annotated[
+        Path | None, panel_option(PARTS, help="A folder for the numbers and the figure.")
+    ] = None,
+    config: Config = None,
+    n_layer: Annotated[int | None, panel_option(MODEL, help="Blocks.")] = None,
+    n_head: Annotated[int | None, panel_option(MODEL, help="Attention heads.")] = None,
+    n_kv_head: Annotated[int | None, panel_option(MODEL, help="Key/value heads.")] = None,
+    n_embd: Annotated[int | None, panel_option(MODEL, help="Channels.")] = None,
+    block_size: Annotated[int | None, panel_option(MODEL, help="Context in tokens.")] = None,
+    dropout: Annotated[float | None, panel_option(MODEL, help="Probability, 0 to 1.")] = None,
+    batch_size: Annotated[int | None, panel_option(TRAINING, help="Sequences a step.")] = None,
+    optimizer: Annotated[
+        str | None, panel_option(TRAINING, metavar="adamw|muon", help="modern: muon, else adamw.")
+    ] = None,
+    learning_rate: Annotated[float | None, panel_option(TRAINING, help="At its peak.")] = None,
+    warmup_steps: Annotated[int | None, panel_option(TRAINING, help="Of linear warm-up.")] = None,
+    grad_accumulation: Annotated[
+        int | None, panel_option(TRAINING, help="Batches whose gradients make one step.")
+    ] = None,
+    seed: Annotated[int | None, panel_option(TRAINING, help="Same seed, same result.")] = None,
+    dtype: Annotated[
+        str | None,
+        panel_option(TRAINING, metavar="float32|bfloat16|float16", help="Default float32."),
+    ] = None,
+    device: Device = "auto",
+    encoding: Encoding = "utf-8",
+    errors: Errors = "strict",
+    text_field: TextField = "text",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model by us and by transformers, step by step in turn, and compare everything.
+
+    The same configuration, tokenizer, weights at the start, batches and optimizer. With --out it
+    writes compare.json, compare.png and compare.svg.
+    """
+    from toolkit import comparing_view, console
+    from toolkit.comparing.report import comparison_to_json, write_comparison
+    from toolkit.comparing.training import compare_backends
+    from toolkit.corpora import load_corpus
+    from toolkit.tokenizers.registry import class_of_spec
+
+    class_of_spec(tokenizer)  # a misspelt name is refused before a corpus is fetched
+    with console.progress_bars(quiet or json) as show:
+        text = load_corpus(
+            corpus,
+            encoding=encoding,
+            errors=errors,
+            text_field=text_field,
+            on_progress=lambda done, total: show("reading", done, total),
+        )
+    with comparing_view.showing(steps, quiet=quiet or json) as on_step:
+        found = compare_backends(
+            text,
+            tokenizer,
+            steps=steps,
+            on_step=on_step,
+            model=model,
+            preset=preset,
+            size=size,
+            device=device,
+            **given_fields(context),
+        )
+    files = [] if out is None else write_comparison(found, out)
+    if json:
+        console.print_json(comparison_to_json(found))
+    else:
+        comparing_view.print_comparison(found, quiet=quiet)
+        comparing_view.print_files(files, quiet=quiet or out is None)

@@ -1,0 +1,129 @@
+"""compare.json and the figure of a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.comparing.result import LOSS_TOLERANCE, TOLERANCE, Comparison, Difference
+from toolkit.errors import MissingExtraError
+from toolkit.files import write_json
+from toolkit.jsonable import to_jsonable
+from toolkit.reporting.figures import (
+    GREY,
+    SeriesStyle,
+    legend_below,
+    new_figure,
+    paper_style,
+    save_figure,
+    series_style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LOWEST = 1e-10  # drawn for a difference of 0, which a logarithm has no place for
+
+
+def comparison_to_json(found: Comparison) -> dict[str, Any]:
+    """The content of compare.json: what was measured, and what follows from it."""
+    value: dict[str, Any] = to_jsonable(dataclasses.asdict(found))
+    for side in (found.toolkit, found.huggingface):
+        value[side.name]["median_seconds"] = side.median_seconds
+        value[side.name]["memory"]["total"] = side.memory.total
+    return {
+        **value,
+        "steps": found.steps,
+        "largest_loss_difference": found.largest_loss_difference,
+        "largest_gradient": dataclasses.asdict(found.largest_gradient),
+        "loss_tolerance": LOSS_TOLERANCE,
+        "tolerance": TOLERANCE,
+        "first_step": found.first_step,
+        "first_layer": found.first_layer,
+    }
+
+
+def write_comparison(found: Comparison, folder: Path) -> list[Path]:
+    """Write compare.json and, where matplotlib is installed, compare.png and compare.svg.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ToolkitError: a file could not be written.
+    """
+    path = folder / "compare.json"
+    write_json(path, comparison_to_json(found))
+    try:
+        return [path, *save_figure(comparison_figure(found), folder, "compare")]
+    except MissingExtraError:
+        return [path]
+
+
+def comparison_figure(found: Comparison) -> Figure:
+    """Losses of both, how they differ, the time of each step, and the hidden states by layer.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    with paper_style():
+        figure = new_figure(5.2, width=7.2)
+        axes: Any = figure.subplots(2, 2)
+        styles = [series_style(0), series_style(1)]
+        lines = _draw_losses(axes[0, 0], found, styles)
+        _draw_loss_differences(axes[0, 1], found)
+        _draw_seconds(axes[1, 0], found, styles)
+        limit = _draw_hidden(axes[1, 1], found)
+        legend_below(figure, [*lines, limit])
+    return figure
+
+
+def _draw_losses(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> list[Any]:
+    steps = range(1, found.steps + 1)
+    lines = []
+    # The second one dashed and thin over the first: where they agree both are seen.
+    for side, style, width in zip(
+        (found.toolkit, found.huggingface), styles, (2.4, 1.1), strict=True
+    ):
+        (line,) = axes.plot(
+            steps, side.losses, color=style.color, ls=style.line, lw=width, label=side.name
+        )
+        lines.append(line)
+    axes.set(xlabel="step", ylabel="training loss, nats a token")
+    return lines
+
+
+def _draw_loss_differences(axes: Any, found: Comparison) -> None:
+    steps = range(1, found.steps + 1)
+    drawn = [max(abs(difference), _LOWEST) for difference in found.loss_differences]
+    axes.plot(steps, drawn, "o", color="black", ms=2.5)
+    axes.axhline(LOSS_TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)))
+    axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="|difference of the losses|")
+
+
+def _draw_seconds(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> None:
+    steps = range(1, found.steps + 1)
+    for side, style in zip((found.toolkit, found.huggingface), styles, strict=True):
+        milliseconds = [1000 * seconds for seconds in side.seconds]
+        axes.plot(steps, milliseconds, style.marker, color=style.color, ms=2.5)
+        axes.axhline(1000 * side.median_seconds, color=style.color, lw=0.9, ls=style.line)
+    axes.set_yscale("log")
+    axes.set(xlabel="step (lines: medians)", ylabel="milliseconds a step")
+
+
+def _draw_hidden(axes: Any, found: Comparison) -> Any:
+    points: tuple[Difference, ...] = (*found.hidden, found.logits)
+    places = range(len(points))
+    axes.plot(places, [max(point.relative, _LOWEST) for point in points], "o", color="black", ms=3)
+    limit = axes.axhline(
+        TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)), label=f"tolerance, {TOLERANCE:g}"
+    )
+    axes.set_yscale("log")
+    every = max(1, len(points) // 14)
+    shown = [place for place in places if place % every == 0 or place == len(points) - 1]
+    names = [points[place].name.removeprefix("blocks.") for place in shown]
+    axes.set_xticks(shown, names, rotation=90)
+    axes.set(ylabel="largest difference / largest number")
+    return limit

@@ -1,0 +1,149 @@
+"""A model's twin: the same configuration and weights in a class of transformers'.
+
+    twin = HuggingFaceTwin(model)
+    twin.hf        # a GPT2LMHeadModel, Qwen3ForCausalLM, LlamaForCausalLM or MistralForCausalLM
+    twin.read()    # what it has learned, back into `model`
+
+What is what in the two is said by the table of `interop`, tensor by tensor.
+
+Left out: models without a counterpart, OpenAI's first GPT, dropout that the counterpart lacks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.errors import MissingExtraError, UsageError
+from toolkit.models.base import LanguageModel
+from toolkit.models.config import ModelConfig
+from toolkit.models.hf_configs import hf_config, hf_layout
+from toolkit.models.interop import StoredTensor, stored_tensors
+
+TWIN_LAYOUTS = ("gpt2", "llama", "mistral", "qwen3")
+_PACKAGES = ("transformers", "accelerate")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A parameter of the twin, and how it lies in one of the model's.
+
+    Attributes:
+        parameter: the twin's.
+        transposed: it is the transpose.
+        whole: it is all of the model's parameter, not some rows of it.
+    """
+
+    parameter: nn.Parameter
+    transposed: bool
+    whole: bool
+
+
+class HuggingFaceTwin:
+    """A model and its twin, which has the model's weights and its device at first.
+
+    Attributes:
+        model: ours.
+        hf: transformers'. The two share no memory.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        """
+        Raises:
+            UsageError, MissingExtraError: as `require_twin`.
+        """
+        layout = require_twin(model.config)
+        self.model = model
+        self.hf = _build(model.config).to(model.device)
+        self._stored = stored_tensors(model, layout)
+        self._parameters: dict[str, nn.Parameter] = dict(self.hf.named_parameters())
+        self.write()
+
+    def tensors(self) -> dict[str, tuple[StoredTensor, nn.Parameter]]:
+        """By Hugging Face's names: where each tensor is in the model, and the twin's parameter."""
+        return {name: (stored, self._parameters[name]) for name, stored in self._stored.items()}
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Give the twin the model's weights."""
+        for stored, parameter in self.tensors().values():
+            parameter.copy_(stored.read())
+
+    @torch.no_grad()
+    def read(self) -> None:
+        """Give the model the twin's weights."""
+        for stored, parameter in self.tensors().values():
+            stored.fill(parameter)
+
+    def pieces(self) -> dict[nn.Parameter, list[Piece]]:
+        """The twin's parameters for each one of the model's, in its order."""
+        found: dict[nn.Parameter, list[Piece]] = {p: [] for p in self.model.parameters()}
+        for stored, parameter in self.tensors().values():
+            whole = isinstance(stored.parameter, nn.Parameter)
+            # Some rows of a parameter are a view, which knows what it is a view of.
+            owner: Any = stored.parameter if whole else stored.parameter._base
+            found[owner].append(Piece(parameter, stored.transposed, whole))
+        return found
+
+    def gradients(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By Hugging Face's names: the model's gradient and the twin's, in the same shape."""
+        own = {id(p): p.grad for p in self.model.parameters()}
+        found = {}
+        for name, (stored, parameter) in self.tensors().items():
+            whole = isinstance(stored.parameter, nn.Parameter)
+            view: Any = stored.parameter
+            gradient = own[id(view if whole else view._base)]
+            if gradient is None or parameter.grad is None:
+                continue
+            if not whole:
+                start = view.storage_offset() // gradient[0].numel()
+                gradient = gradient[start : start + view.size(0)]
+            found[name] = (gradient.t() if stored.transposed else gradient, parameter.grad)
+        return found
+
+
+def require_twin(config: ModelConfig) -> str:
+    """The layout of the twin that a model of this configuration has.
+
+    Raises:
+        UsageError: there is none.
+        MissingExtraError: transformers, or what its Trainer needs, is not installed.
+    """
+    layout = hf_layout(config)
+    if layout not in TWIN_LAYOUTS:
+        raise UsageError(
+            "--backend huggingface: transformers has no model with these parts. It has the presets "
+            "gpt2 and modern of gpt, and what differs from them as Llama and Mistral do."
+        )
+    dropout = float(getattr(config, "dropout", 0.0))
+    if dropout and layout != "gpt2":
+        raise UsageError(
+            f"--dropout {dropout:g} with --backend huggingface: transformers' {layout} drops out "
+            "attention weights alone, so it would be another model. Use --dropout 0, or --preset "
+            "gpt2."
+        )
+    for package in _PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("hf", "--backend huggingface")
+    return str(layout)
+
+
+def _build(config: ModelConfig) -> Any:
+    """The twin with weights that do not matter; torch's random state is as before."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = hf_config(config)
+    assert values is not None
+    kind = values.pop("model_type")
+    # The first is an older name of the second, and both are for files.
+    for field in ("torch_dtype", "architectures"):
+        values.pop(field)
+    build: Any = AutoModelForCausalLM.from_config
+    with torch.random.fork_rng(devices=[]):
+        hf = build(AutoConfig.for_model(kind, **values))
+    hf.loss_type = "ForCausalLM"  # what it takes anyway; it says so aloud where it has to guess
+    return hf
