@@ -46,16 +46,10 @@ def print_results(results: Sequence[Result], *, quiet: bool = False) -> None:
     """A line for each exercise, and below it what is known of a failure."""
     out = console.out()
     for result in results:
-        if result.passed:
-            if not quiet:
-                out.print(Text.assemble(("passed  ", "green"), result.name))
+        if result.passed and quiet:
             continue
-        out.print(Text.assemble(("failed  ", "bold red"), result.name))
-        for label, text in (
-            ("", result.call),
-            ("", result.problem),
-            ("", result.line),
-            ("hint: ", result.hint),
-        ):
-            if text:
-                out.print(Text.assemble("        ", (label, "bold yellow"), text))
+        text = Text(str(result))
+        text.highlight_words(["passed  "], "green")
+        text.highlight_words(["failed  "], "bold red")
+        text.highlight_words(["hint: "], "bold yellow")
+        out.print(text)

@@ -102,6 +102,25 @@ for step in range(301):
 # %% [markdown]
 # It begins at ln V, the loss of a blind guess. AdamW is a way to take the steps that chooses a size for each number by itself; the loop is the same as above.
 #
+# What has it learned? The rows and columns of the small letters, dark where a pair is likely:
+
+# %%
+import matplotlib.pyplot as plt
+
+small = "abcdefghijklmnopqrstuvwxyz"
+places = tokenizer.encode(small)
+learned = model(torch.tensor([places])).logits[0].softmax(dim=1)[:, places]  # (26, 26)
+
+figure, axes = plt.subplots(figsize=(4.2, 4.2))
+axes.imshow(learned.detach().numpy(), vmin=0, vmax=0.5, cmap="Blues")
+axes.set(xlabel="the next letter", ylabel="the current letter")
+axes.set_xticks(range(26), list(small), fontsize=7)
+axes.set_yticks(range(26), list(small), fontsize=7)
+plt.show()
+
+# %% [markdown]
+# `q` is followed by `u`, `t` by `h`, `v` by `e`.
+#
 # A model of probabilities can write: draw the next token from its distribution, then go on from that one.
 
 # %% tags=["sampled"]

@@ -80,9 +80,9 @@ print(wrong.softmax(dim=1)[0])
 import matplotlib.pyplot as plt
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(5, 2.4))
-left.imshow(weights, vmin=0, vmax=1, cmap="Blues")
+left.imshow(weights.numpy(), vmin=0, vmax=1, cmap="Blues")
 left.set(title="the mean", xlabel="s, what is read", ylabel="t, who reads")
-right.imshow(scores.softmax(dim=1), vmin=0, vmax=1, cmap="Blues")
+right.imshow(scores.softmax(dim=1).numpy(), vmin=0, vmax=1, cmap="Blues")
 right.set(title="other scores in row 3", xlabel="s, what is read")
 plt.show()
 

@@ -108,7 +108,7 @@ print(tuple(head.shape), "each row sums to", round(head[5].sum().item(), 3))
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(3.6, 3.2))
-axes.imshow(head, vmin=0, cmap="Blues")
+axes.imshow(head.numpy(), vmin=0, cmap="Blues")
 axes.set(xlabel="what is read", ylabel="who reads")
 axes.set_xticks(range(len(line)), list(line))
 axes.set_yticks(range(len(line)), list(line))

@@ -142,7 +142,7 @@ import matplotlib.pyplot as plt
 shown = [letter.replace("\n", "⏎") for letter in line]
 figure, panels = plt.subplots(1, 2, figsize=(7, 3.6))
 for head, axes in enumerate(panels):
-    axes.imshow(inspector.attention(0)[head], vmin=0, cmap="Blues")
+    axes.imshow(inspector.attention(0)[head].numpy(), vmin=0, cmap="Blues")
     axes.set(title=f"layer 0, head {head}", xlabel="what is read")
     axes.set_xticks(range(len(line)), shown, fontsize=7)
     axes.set_yticks(range(len(line)), shown, fontsize=7)

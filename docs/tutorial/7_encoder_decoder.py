@@ -40,7 +40,7 @@ print(weights)
 # %%
 losses = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 7.0]])
 targets = torch.tensor([[5, 6, 7], [8, -100, -100]])
-print(losses.mean().item(), losses[targets != -100].mean().item())
+print(f"{losses.mean():.2f} with padding, {losses[targets != -100].mean():.2f} without")
 
 # %% [markdown]
 # ## Where to begin, where to end
@@ -95,7 +95,7 @@ print(translator.translate(["abc", "stream", "token"]))
 from toolkit import Tracer
 
 config = run.model.config
-source = run.tokenizer.encode("stream") + [config.source_end_id]
+source = [*run.tokenizer.encode("stream"), config.source_end_id]
 reads = [config.begin_id, *run.tokenizer.encode("maerts")]
 with Tracer(run.model, "decoder.blocks.*.cross.weights") as trace:
     run.model(torch.tensor([reads]), source=torch.tensor([source]))
@@ -107,7 +107,7 @@ import matplotlib.pyplot as plt
 
 figure, panels = plt.subplots(1, 2, figsize=(6, 3))
 for axes, (name, weights) in zip(panels, trace.items(), strict=True):
-    axes.imshow(weights[0].mean(dim=0), vmin=0, cmap="Blues")  # the mean of its heads
+    axes.imshow(weights[0].mean(dim=0).numpy(), vmin=0, cmap="Blues")  # the mean of its heads
     axes.set(title=f"layer {name.split('.')[2]}", xlabel="the source that is read")
     axes.set_xticks(range(7), [*"stream", "end"])
     axes.set_yticks(range(7), [*"maerts", "end"])

@@ -88,14 +88,15 @@ def run_cells(cells: Sequence[Cell], name: str) -> list[Output]:
 @contextlib.contextmanager
 def in_empty_folder() -> Iterator[None]:
     """Pages write runs and files: not here."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    home = os.environ.get("TOOLKIT_HOME")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ["TOOLKIT_HOME"] = folder
         try:
             yield
         finally:
-            os.chdir(before)
+            del os.environ["TOOLKIT_HOME"]
+            if home is not None:
+                os.environ["TOOLKIT_HOME"] = home
 
 
 def drawn() -> list[bytes]:

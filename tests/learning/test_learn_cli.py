@@ -23,6 +23,7 @@ def learn(*arguments: str) -> int:
     return code if isinstance(code, int) else 0
 
 
+ENTRY = Path(__file__).parents[2] / "docs" / "tutorial" / "README.md"
 ANSWERS = """
 import torch
 
@@ -106,6 +107,7 @@ def test_results_name_the_input_the_mistake_and_the_line(
         "line 12: n = scores.shape[5]",
     ]
     assert "looking at 3" in captured.err  # what a learner prints is no result
+    assert f"$ toolkit learn check 4\n{captured.out}```" in ENTRY.read_text("utf-8")
     assert learn("check", "4", "page_4.py", "--json") == 1
     first, second, third = json.loads(capsys.readouterr().out)
     assert (first["passed"], second["passed"], third["passed"]) == (True, False, False)

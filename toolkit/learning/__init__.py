@@ -1,7 +1,7 @@
 """The exercises of docs/tutorial: three for each page, checked against values.
 
-    from toolkit import learning
-    learning.check(4, {"average_loop": my_function})
+    for result in toolkit.learning.check(4, {"average_loop": my_function}):
+        print(result)
 
 A wrong answer is compared with the answers that known mistakes give (a missing scale, a mask that
 is off by one, a softmax over the wrong axis), so that a hint is found, not guessed.

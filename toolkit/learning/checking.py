@@ -20,10 +20,15 @@ from toolkit.learning.pages import exercises_of
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one exercise.
+    """What became of one exercise; as `str`, for people.
 
     `problem` is one line; `call` the first input that went wrong; `hint` the likely mistake;
     `line` the learner's line that an exception came from. None where there is nothing to say.
+
+    >>> print(Result("window", False, "shape (3,), expected (2,)", hint="One too many."))
+    failed  window
+            shape (3,), expected (2,)
+            hint: One too many.
     """
 
     name: str
@@ -32,6 +37,16 @@ class Result:
     call: str | None = None
     hint: str | None = None
     line: str | None = None
+
+    @property
+    def details(self) -> list[str]:
+        """What is known of a failure, a line each."""
+        hint = self.hint and f"hint: {self.hint}"
+        return [text for text in (self.call, self.problem, self.line, hint) if text]
+
+    def __str__(self) -> str:
+        lines = [f"{'passed' if self.passed else 'failed'}  {self.name}", *self.details]
+        return "\n        ".join(lines)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def difference(expected: Any, got: Any, where: str = "") -> str | None:
     at = f"at {where}: " if where else ""
     if isinstance(expected, Tensor):
         return _of_tensors(expected, got, at, where)
-    if isinstance(got, Tensor) and got.dim() == 0:
+    if getattr(got, "ndim", None) == 0:  # one number of torch's or NumPy's
         got = got.item()
     if isinstance(expected, str | bytes) or not isinstance(expected, Sequence | Mapping):
         right = _same(expected, got)
@@ -138,4 +138,8 @@ def _rounded(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return "nothing (None): is there a return?" if value is None else f"a {type(value).__name__}"
+    return (
+        "nothing (None): is there a return?"
+        if value is None
+        else f"the type {type(value).__name__}"
+    )

@@ -42,15 +42,13 @@ def _attention(
     *,
     scale: float | None = None,
     diagonal: int = 1,
-    masked: bool = True,
+    fill: float = -torch.inf,
     dim: int = -1,
 ) -> Tensor:
     """`attend`, with each of its parts as a choice."""
     scores = q @ k.T * (1 / math.sqrt(q.size(-1)) if scale is None else scale)  # (T, T)
-    if masked:
-        future = torch.ones_like(scores).triu(diagonal).bool()
-        scores = scores.masked_fill(future, -torch.inf)
-    return scores.softmax(dim=dim) @ v
+    future = torch.ones_like(scores).triu(diagonal).bool()
+    return scores.masked_fill(future, fill).softmax(dim=dim) @ v
 
 
 _Q = torch.tensor([[1.0, 0.0, 2.0, 1.0], [0.5, -1.0, 1.0, 0.0], [2.0, 1.0, 0.0, -1.0]])
@@ -96,7 +94,15 @@ EXERCISES = (
             ),
             Mistake(
                 "No mask: each position reads the future.",
-                lambda q, k, v: _attention(q, k, v, masked=False),
+                lambda q, k, v: _attention(q, k, v, diagonal=len(q)),
+            ),
+            Mistake(
+                "Masked with 0: exp(0) is 1, so the future still counts. Use −∞.",
+                lambda q, k, v: _attention(q, k, v, fill=0.0),
+            ),
+            Mistake(
+                "Wrong scaling: the root of the number of positions; D is the width of a key.",
+                lambda q, k, v: _attention(q, k, v, scale=1 / math.sqrt(len(q))),
             ),
             Mistake(
                 "Mask off by one: a position hides itself, and the first one sees nothing.",

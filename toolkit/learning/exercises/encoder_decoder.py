@@ -119,6 +119,10 @@ EXERCISES = (
                 lambda q, k, v, seen: _cross(q, k, v, seen, scale=1 / q.size(-1)),
             ),
             Mistake(
+                "Wrong scaling: the root of the number of positions; D is the width of a key.",
+                lambda q, k, v, seen: _cross(q, k, v, seen, scale=1 / math.sqrt(len(k))),
+            ),
+            Mistake(
                 "Softmax over the wrong axis: over the source (dim=-1), not over the target.",
                 lambda q, k, v, seen: _cross(q, k, v, seen, dim=0),
             ),
