@@ -96,6 +96,26 @@ def test_both_backends_have_the_same_losses(
     np.testing.assert_allclose(*validation, atol=LOSS_TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize(("accumulation", "norm_order"), [(1, "post"), (2, "pre")])
+def test_encoder_decoders_have_the_same_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int, norm_order: str
+) -> None:
+    """Beside Marian's and Pegasus' classes, on pairs of different lengths: batches with padding."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    options = {**SMALL, "n_encoder_layer": 1, "block_size": 32, "dropout": 0.0}
+    losses = []
+    for backend in BACKENDS:
+        session = TrainingSession.start(
+            task="reverse", tokenizer="char", backend=backend, out=backend, max_steps=50,
+            grad_accumulation=accumulation, norm_order=norm_order, **options,
+        )  # fmt: skip
+        losses.append([session.trainer.train_step()[0] for _ in range(50)])
+        session.trainer.close()
+    np.testing.assert_allclose(*losses, atol=LOSS_TOLERANCE, rtol=0)
+    assert losses[0][0] - losses[0][-1] > 0.3
+
+
 def test_bfloat16_is_near(text: str) -> None:
     ours, theirs = (
         train(text, backend, preset="gpt2", max_steps=5, dtype="bfloat16") for backend in BACKENDS

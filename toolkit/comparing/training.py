@@ -35,7 +35,7 @@ PROMPT_TOKENS = 8
 NEW_TOKENS = 64
 _NOT_COMPARED = (
     "backend", "out", "speedrun", "max_steps", "max_time", "track", "track_internals", "track_text",
-    "ema", "parallel", "init",
+    "ema", "parallel", "init", "task",
 )  # fmt: skip
 
 OnStep = Callable[[int, float, float], None]

@@ -1,7 +1,7 @@
 """A model's twin: the same configuration and weights in a class of transformers'.
 
     twin = HuggingFaceTwin(model)
-    twin.hf        # a GPT2LMHeadModel, Qwen3ForCausalLM, LlamaForCausalLM or MistralForCausalLM
+    twin.hf        # a GPT2LMHeadModel, Qwen3ForCausalLM, LlamaForCausalLM, MarianMTModel …
     twin.read()    # what it has learned, back into `model`
 
 What is what in the two is said by the table of `interop`, tensor by tensor.
@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from toolkit.errors import MissingExtraError, UsageError
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import ModelConfig
+from toolkit.models.encoder_decoder import EncoderDecoderModel
+from toolkit.models.encoder_decoder_config import EncoderDecoderConfig
 from toolkit.models.hf_configs import hf_config, hf_layout
+from toolkit.models.hf_marian import marian_config, marian_layout, marian_tensors, set_positions
 from toolkit.models.interop import StoredTensor, stored_tensors
 
-TWIN_LAYOUTS = ("gpt2", "llama", "mistral", "qwen3")
+TWIN_LAYOUTS = ("gpt2", "llama", "marian", "mistral", "pegasus", "qwen3")
 _PACKAGES = ("transformers", "accelerate")
 
 
@@ -58,8 +61,8 @@ class HuggingFaceTwin:
         """
         layout = require_twin(model.config)
         self.model = model
-        self.hf = _build(model.config).to(model.device)
-        self._stored = stored_tensors(model, layout)
+        self.hf = _build(model, layout).to(model.device)
+        self._stored = _tensors(model, layout)
         self._parameters: dict[str, nn.Parameter] = dict(self.hf.named_parameters())
         self.write()
 
@@ -79,11 +82,20 @@ class HuggingFaceTwin:
         for stored, parameter in self.tensors().values():
             stored.fill(parameter)
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """The twin's mean cross-entropy of targets (B, T) for ids (B, T), in nats."""
-        # Shifted already: transformers would shift `labels`, and have none for the last position.
-        shifted = targets.contiguous()
-        loss: Tensor = self.hf(input_ids=ids, labels=shifted, shift_labels=shifted).loss
+    def inputs(self, ids: Tensor, targets: Tensor, *source: Tensor) -> dict[str, Tensor]:
+        """What transformers calls a batch of ours: ids and targets (B, T), and for a model that
+        takes one the source (B, S)."""
+        labels = targets.contiguous()
+        if not source:
+            # Shifted already: it would shift `labels`, and have none for the last position.
+            return {"input_ids": ids, "labels": labels, "shift_labels": labels}
+        seen = source[0] != self.hf.config.pad_token_id
+        read = {"input_ids": source[0], "attention_mask": seen.long()}
+        return {**read, "decoder_input_ids": ids, "labels": labels}
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """The twin's mean cross-entropy for a batch of ours, in nats."""
+        loss: Tensor = self.hf(**self.inputs(*batch)).loss
         return loss
 
     def pieces(self) -> dict[nn.Parameter, list[Piece]]:
@@ -121,13 +133,16 @@ def require_twin(config: ModelConfig) -> str:
         MissingExtraError: transformers, or what its Trainer needs, is not installed.
     """
     layout = hf_layout(config)
+    if isinstance(config, EncoderDecoderConfig):
+        layout = marian_layout(config)
     if layout not in TWIN_LAYOUTS:
         raise UsageError(
             "--backend huggingface: transformers has no model with these parts. It has the presets "
-            "gpt2 and modern of gpt, and what differs from them as Llama and Mistral do."
+            "gpt2 and modern of gpt, what differs from them as Llama and Mistral do, and the "
+            "encoder-decoder of the paper with one vocabulary for both sides."
         )
     dropout = float(getattr(config, "dropout", 0.0))
-    if dropout and layout != "gpt2":
+    if dropout and layout not in ("gpt2", "marian", "pegasus"):
         raise UsageError(
             f"--dropout {dropout:g} with --backend huggingface: transformers' {layout} drops out "
             "attention weights alone, so it would be another model. Use --dropout 0, or --preset "
@@ -139,18 +154,30 @@ def require_twin(config: ModelConfig) -> str:
     return str(layout)
 
 
-def _build(config: ModelConfig) -> Any:
-    """The twin with weights that do not matter; torch's random state is as before."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _tensors(model: LanguageModel, layout: str) -> dict[str, StoredTensor]:
+    if isinstance(model, EncoderDecoderModel):
+        return dict(marian_tensors(model))
+    return stored_tensors(model, layout)
 
-    values = hf_config(config)
-    assert values is not None
-    kind = values.pop("model_type")
-    # The first is an older name of the second, and both are for files.
-    for field in ("torch_dtype", "architectures"):
-        values.pop(field)
-    build: Any = AutoModelForCausalLM.from_config
+
+def _build(model: LanguageModel, layout: str) -> Any:
+    """The twin with weights that do not matter; torch's random state is as before."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    build: Any
+    if isinstance(model, EncoderDecoderModel):
+        values = marian_config(model.config)
+        build = AutoModelForSeq2SeqLM.from_config
+    else:
+        values = hf_config(model.config) or {}
+        # The first is an older name of the last, and all are for files.
+        for field in ("torch_dtype", "model_type", "architectures"):
+            values.pop(field)
+        build = AutoModelForCausalLM.from_config
     with torch.random.fork_rng(devices=[]):
-        hf = build(AutoConfig.for_model(kind, **values))
-    hf.loss_type = "ForCausalLM"  # what it takes anyway; it says so aloud where it has to guess
+        hf = build(AutoConfig.for_model(layout, **values))
+    if isinstance(model, EncoderDecoderModel):
+        set_positions(hf, model)
+    else:
+        hf.loss_type = "ForCausalLM"  # as it takes anyway, saying aloud that it had to guess
     return hf

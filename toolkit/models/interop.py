@@ -146,42 +146,44 @@ def _gpt_tensors(
 ) -> Iterator[tuple[str, StoredTensor]]:
     """Both GPTs: they differ in the names of the embeddings, and the first has no last norm."""
     assert model.pos_emb is not None
-    yield from _module(f"transformer.{tokens}", model.tok_emb)
-    yield from _module(f"transformer.{positions}", model.pos_emb)
+    yield from module_tensors(f"transformer.{tokens}", model.tok_emb)
+    yield from module_tensors(f"transformer.{positions}", model.pos_emb)
     for index, block in enumerate(_blocks(model)):
         name = f"transformer.h.{index}"
-        yield from _module(f"{name}.ln_1", block.norm1)
-        yield from _module(f"{name}.attn.c_attn", block.attn.qkv, transposed=True)
-        yield from _module(f"{name}.attn.c_proj", block.attn.proj, transposed=True)
-        yield from _module(f"{name}.ln_2", block.norm2)
-        yield from _module(f"{name}.mlp.c_fc", block.mlp.up, transposed=True)
-        yield from _module(f"{name}.mlp.c_proj", block.mlp.down, transposed=True)
+        yield from module_tensors(f"{name}.ln_1", block.norm1)
+        yield from module_tensors(f"{name}.attn.c_attn", block.attn.qkv, transposed=True)
+        yield from module_tensors(f"{name}.attn.c_proj", block.attn.proj, transposed=True)
+        yield from module_tensors(f"{name}.ln_2", block.norm2)
+        yield from module_tensors(f"{name}.mlp.c_fc", block.mlp.up, transposed=True)
+        yield from module_tensors(f"{name}.mlp.c_proj", block.mlp.down, transposed=True)
     if model.norm is not None:
-        yield from _module("transformer.ln_f", model.norm)
+        yield from module_tensors("transformer.ln_f", model.norm)
     if model.head is not None:
-        yield from _module("lm_head", model.head)
+        yield from module_tensors("lm_head", model.head)
 
 
 def _llama_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
     """Llama, Mistral and Qwen3."""
     assert model.norm is not None
-    yield from _module("model.embed_tokens", model.tok_emb)
+    yield from module_tensors("model.embed_tokens", model.tok_emb)
     for index, block in enumerate(_blocks(model)):
         name, attn, mlp = f"model.layers.{index}", block.attn, block.mlp
         heads = {"q_proj": attn.n_query, "k_proj": attn.n_kv, "v_proj": attn.n_kv}
-        yield from _module(f"{name}.input_layernorm", block.norm1)
-        yield from _rows(f"{name}.self_attn", attn.qkv, heads)
-        yield from _module(f"{name}.self_attn.o_proj", attn.proj)
+        yield from module_tensors(f"{name}.input_layernorm", block.norm1)
+        yield from row_tensors(f"{name}.self_attn", attn.qkv, heads)
+        yield from module_tensors(f"{name}.self_attn.o_proj", attn.proj)
         if attn.q_norm is not None:  # Qwen3 alone
-            yield from _module(f"{name}.self_attn.q_norm", attn.q_norm)
-            yield from _module(f"{name}.self_attn.k_norm", attn.k_norm)
+            yield from module_tensors(f"{name}.self_attn.q_norm", attn.q_norm)
+            yield from module_tensors(f"{name}.self_attn.k_norm", attn.k_norm)
         n_inner = model.config.n_inner
-        yield from _module(f"{name}.post_attention_layernorm", block.norm2)
-        yield from _rows(f"{name}.mlp", mlp.gate_up, {"gate_proj": n_inner, "up_proj": n_inner})
-        yield from _module(f"{name}.mlp.down_proj", mlp.down)
-    yield from _module("model.norm", model.norm)
+        yield from module_tensors(f"{name}.post_attention_layernorm", block.norm2)
+        yield from row_tensors(
+            f"{name}.mlp", mlp.gate_up, {"gate_proj": n_inner, "up_proj": n_inner}
+        )
+        yield from module_tensors(f"{name}.mlp.down_proj", mlp.down)
+    yield from module_tensors("model.norm", model.norm)
     if model.head is not None:
-        yield from _module("lm_head", model.head)
+        yield from module_tensors("lm_head", model.head)
 
 
 def _blocks(model: GPTModel) -> Iterable[Any]:
@@ -189,7 +191,7 @@ def _blocks(model: GPTModel) -> Iterable[Any]:
     return model.blocks
 
 
-def _module(
+def module_tensors(
     name: str, module: nn.Module, *, transposed: bool = False
 ) -> Iterator[tuple[str, StoredTensor]]:
     """The parameters of a module under its name in the file."""
@@ -200,7 +202,7 @@ def _module(
         )
 
 
-def _rows(
+def row_tensors(
     name: str, module: nn.Module, rows: Mapping[str, int]
 ) -> Iterator[tuple[str, StoredTensor]]:
     """The parameters of a fused layer, cut into the rows that the file keeps apart."""

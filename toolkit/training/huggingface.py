@@ -89,7 +89,7 @@ class HuggingFaceTrainer(Trainer):
         config = self.config
         with self._random.lent(keep=False):  # transformers seeds what is the caller's
             loop = TransformersLoop(
-                self.twin.hf,
+                self.twin,
                 self.optimizer,
                 LoopOptions(
                     device=self.device,

@@ -4,7 +4,7 @@ Its loop calls those who listen; ours is asked for the next event by whoever sho
 runs in a thread of its own and stands still wherever it wants more batches: one of the two sides
 runs while the other waits, never both, and nothing depends on which is faster.
 
-    loop = TransformersLoop(hf_model, optimizer, options)
+    loop = TransformersLoop(twin, optimizer, options)
     loss, grad_norm = loop.step(batches)
     loop.close()
 
@@ -28,9 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.training.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -68,14 +70,15 @@ class TransformersLoop:
         scaler: of float16's gradients; None in other dtypes.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, options: LoopOptions) -> None:
+    def __init__(self, twin: HuggingFaceTwin, optimizer: Optimizer, options: LoopOptions) -> None:
+        self._twin = twin
         self._orders: queue.Queue[list[Batch] | None] = queue.Queue()
         self._outcomes: queue.Queue[BaseException | None] = queue.Queue()
         self._thread: threading.Thread | None = None
         self._loss = torch.zeros((), device=options.device)
         self._grad_norm = math.nan
         with _quiet():
-            self._trainer = _make_trainer(self, model, optimizer, options)
+            self._trainer = _make_trainer(self, twin, optimizer, options)
         self.scaler: torch.GradScaler | None = self._trainer.accelerator.scaler
 
     def step(self, batches: list[Batch]) -> tuple[Tensor, float]:
@@ -123,10 +126,8 @@ class TransformersLoop:
             order = self._orders.get()
             if order is None:
                 raise _Ended
-            for ids, targets, *_ in order:
-                # Our targets are shifted already: transformers would shift its `labels` itself, and
-                # have no target for the last position.
-                yield {"input_ids": ids, "labels": targets, "shift_labels": targets}
+            for batch in order:
+                yield self._twin.inputs(*batch)
 
     def note_loss(self, loss: Tensor) -> None:
         """A batch's share of the step's loss."""
@@ -193,7 +194,7 @@ class _AsTorchs(torch.optim.Optimizer):
 
 
 def _make_trainer(
-    loop: TransformersLoop, model: nn.Module, optimizer: Optimizer, options: LoopOptions
+    loop: TransformersLoop, twin: HuggingFaceTwin, optimizer: Optimizer, options: LoopOptions
 ) -> Any:
     """transformers' Trainer for a loop; its classes exist where transformers is installed."""
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -247,14 +248,24 @@ def _make_trainer(
     theirs = optimizer if isinstance(optimizer, torch.optim.Optimizer) else _AsTorchs(optimizer)
     rates: Any = _Rates(optimizer)  # declared as a class of torch's; this is what is used of it
     trainer = SteppedTrainer(
-        model=model,
+        model=twin.hf,
         args=arguments,
+        compute_loss_func=_loss_of_pairs if twin.model.takes_source else None,
         train_dataset=_Batches(loop),
         optimizers=(theirs, rates),
         callbacks=[Listener()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _loss_of_pairs(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """A batch's part of the mean over the targets of all batches of a step. The loss of
+    transformers' classes is the mean of each batch, however many targets that has."""
+    flat = outputs.logits.float().flatten(0, 1)  # (B·T, V)
+    total = F.cross_entropy(flat, labels.flatten(), reduction="sum")
+    loss: Tensor = total / num_items_in_batch
+    return loss
 
 
 @contextlib.contextmanager
