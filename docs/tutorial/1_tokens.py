@@ -86,14 +86,14 @@ for new_id in range(len(characters), len(characters) + 4):
 # %% [markdown]
 # Four merges, and 18 tokens have become 10. Each merge makes the text shorter and the vocabulary larger by one. Nothing is lost: a token stands for its characters.
 #
-# Real tokenizers do this with bytes instead of characters (so that no text is ever unknown), do not merge across words, and make thousands of merges. The toolkit's learns from a play of Shakespeare's that comes with it:
+# Real tokenizers do this with bytes instead of characters (so that no text is ever unknown), do not merge across words, and make thousands of merges. Here the toolkit's learns from a story, 100,000 characters that a small grammar in the toolkit tells, laid out like a play:
 
 # %%
-from toolkit.learning import TEXT_FILE
+from toolkit.learning import story
 
-play = TEXT_FILE.read_text("utf-8")
-bpe = toolkit.BPETokenizer.train([play], vocab_size=512)
-line = "First Citizen: We are accounted poor citizens."
+text = story()
+bpe = toolkit.BPETokenizer.train([text], vocab_size=384)
+line = "Nora, will you give me the violin? We want to dance."
 print([bpe.token_bytes(token).decode() for token in bpe.encode(line)])
 print(len(line), "characters,", len(bpe.encode(line)), "tokens")
 

@@ -1,15 +1,15 @@
 # %% [markdown]
 # # 2. Batches: what goes in, and what should come out
 #
-# A language model has one task: given some tokens, say which one comes next. The text itself knows the answers. Take a line of the play and cut it anywhere: what is left of the cut is a question, the first token to the right is its answer.
+# A language model has one task: given some tokens, say which one comes next. The text itself knows the answers. Take a line of the story and cut it anywhere: what is left of the cut is a question, the first token to the right is its answer.
 
 # %%
 import torch
 
 from toolkit import CharTokenizer
-from toolkit.learning import TEXT_FILE
+from toolkit.learning import story
 
-text = TEXT_FILE.read_text("utf-8")
+text = story()
 tokenizer = CharTokenizer.train([text])
 ids = torch.tensor(tokenizer.encode(text))
 print(f"{len(ids):,} tokens, {tokenizer.vocab_size} different ones")
@@ -31,7 +31,7 @@ print("x", x.tolist(), repr(tokenizer.decode(x.tolist())))
 print("y", y.tolist(), repr(tokenizer.decode(y.tolist())))
 
 # %% [markdown]
-# Read it by columns: after `F` (id 16) comes `i`, after `i` comes `r`. Note that 8 inputs take 9 tokens of the text, the last one only as a target. Forgetting that is the most common mistake of this page.
+# Read it by columns: after `A` (id 6) comes `d`, after `d` comes `a`. Note that 8 inputs take 9 tokens of the text, the last one only as a target. Forgetting that is the most common mistake of this page.
 #
 # The length is written T (for time), and it is as far as a model can look back.
 #

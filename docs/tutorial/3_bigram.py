@@ -70,17 +70,17 @@ print(table.softmax(dim=1).detach().round(decimals=2))
 # %% [markdown]
 # The same table as by counting, nearly (a probability of exactly 0 would need a logit of −∞). Nobody told it to count: the least loss is where the probabilities are those of the text.
 #
-# ## On the play
+# ## On the story
 #
-# The same with all the characters of the play, in batches. The toolkit's `bigram` is this table as a model; it takes ids (B, T) and gives logits (B, T, V), one row of the table for each token, and with targets the loss too.
+# The same with all the characters of the story, in batches. The toolkit's `bigram` is this table as a model; it takes ids (B, T) and gives logits (B, T, V), one row of the table for each token, and with targets the loss too.
 
 # %%
 from toolkit import BatchLoader, CharTokenizer, TokenDataset, create_model
-from toolkit.learning import TEXT_FILE
+from toolkit.learning import story
 
-play = TEXT_FILE.read_text("utf-8")
-tokenizer = CharTokenizer.train([play])
-all_ids = tokenizer.encode(play)
+text = story()
+tokenizer = CharTokenizer.train([text])
+all_ids = tokenizer.encode(text)
 cut = len(all_ids) * 9 // 10
 dataset = TokenDataset.from_ids(all_ids[:cut], all_ids[cut:], tokenizer.vocab_size)
 loader = BatchLoader(dataset, batch_size=32, block_size=32, seed=0)
@@ -119,7 +119,7 @@ axes.set_yticks(range(26), list(small), fontsize=7)
 plt.show()
 
 # %% [markdown]
-# `q` is followed by `u`, `t` by `h`, `v` by `e`.
+# `q` is followed by `u`, `v` by `e`, and `b` most often by `y`: there are many goodbyes.
 #
 # A model of probabilities can write: draw the next token from its distribution, then go on from that one.
 
@@ -134,7 +134,7 @@ for _ in range(120):
 print(tokenizer.decode(written))
 
 # %% [markdown]
-# Not words, but pairs of letters as they occur: vowels after consonants, a space after a comma. It cannot do better, however long it trains: it sees one letter and forgets it at once. The next page looks back.
+# Not words, but pairs of letters as they occur: vowels after consonants, a space after a comma, a new line after a colon. It cannot do better, however long it trains: it sees one letter and forgets it at once. The next page looks back.
 #
 # ## Exercises
 #

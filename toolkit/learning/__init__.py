@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.learning.answers import default_file, load_answers, stubs, write_stubs
 from toolkit.learning.exercise import Exercise, Mistake
-from toolkit.learning.pages import PAGES, TEXT_FILE, Page, exercises_of, find_page
+from toolkit.learning.pages import PAGES, Page, exercises_of, find_page
+from toolkit.learning.story import story
 
 if TYPE_CHECKING:
     from toolkit.learning.checking import Result as Result
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PAGES",
-    "TEXT_FILE",
     "Exercise",
     "Mistake",
     "Page",
@@ -33,6 +33,7 @@ __all__ = [
     "exercises_of",
     "find_page",
     "load_answers",
+    "story",
     "stubs",
     "write_stubs",
 ]

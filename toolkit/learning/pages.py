@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from toolkit.errors import UnknownNameError
 from toolkit.learning.exercise import Exercise
-
-TEXT_FILE = Path(__file__).with_name("play.txt")
-"""What the tutorial trains on: the first 100 kB of a file of Shakespeare's plays (Coriolanus)."""
 
 
 @dataclass(frozen=True)
