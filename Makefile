@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/toolkit generate "ROMEO:"
 
 test: install-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: install-dev
 	$(BIN)/ruff check .

@@ -134,9 +134,12 @@ def test_a_run_opens_in_transformers(trained: Shell, monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(model(x).logits, run.model(x).logits, atol=1e-5, rtol=0)
 
 
-def test_generate_streams_and_repeats(trained: Shell) -> None:
+def test_generate_streams_and_repeats(
+    trained: Shell, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.folder)
     one = trained.run("generate", "ROMEO:", "--seed", "3", "--max-new-tokens", "20")
-    same = trained.run("generate", "ROMEO:", "--seed", "3", "--max-new-tokens", "20")
+    same = here.run("generate", "ROMEO:", "--seed", "3", "--max-new-tokens", "20")
     assert one.stdout == same.stdout
     assert one.stdout.startswith("ROMEO:")
     from_stdin = trained.run(
@@ -144,7 +147,7 @@ def test_generate_streams_and_repeats(trained: Shell) -> None:
     )
     assert from_stdin.stdout == one.stdout
     reply = json.loads(
-        trained.run(
+        here.run(
             "generate", "ROMEO:", "--seed", "3", "--max-new-tokens", "20", "--num-samples", "2",
             "--json", "--run", "first",
         ).stdout
@@ -152,7 +155,7 @@ def test_generate_streams_and_repeats(trained: Shell) -> None:
     assert "ROMEO:" + reply["samples"][0]["text"] + "\n" == one.stdout
     assert len(reply["samples"]) == 2
     # More text than the context of 16 tokens is handled.
-    long = trained.run("generate", TEXT[:300], "--seed", "1", "--max-new-tokens", "30")
+    long = here.run("generate", TEXT[:300], "--seed", "1", "--max-new-tokens", "30")
     assert long.stdout.startswith(TEXT[:300])
 
 
