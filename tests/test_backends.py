@@ -253,10 +253,11 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         require_twin(create_model("gpt", 11, **SHAPE).config)
 
 
-def test_an_error_in_the_loop_comes_out_of_it(text: str) -> None:
+def test_an_error_in_the_loop_comes_out_of_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session = TrainingSession.start(text, "char", backend="huggingface", out="run", **SMALL)
     trainer = session.trainer
-    trainer.loader.next_batch = lambda: (torch.full((4, 16), 999), torch.zeros(4, 16).long())  # type: ignore[method-assign]  # ids that no model of this text has
+    unknown = torch.full((4, 16), 999), torch.zeros(4, 16).long()
+    monkeypatch.setattr(trainer.loader, "next_batch", lambda: unknown)
     with pytest.raises(IndexError):
         trainer.train_step()
     trainer.close()

@@ -261,16 +261,19 @@ def test_no_thread_waits_for_one_that_was_interrupted(
     module, name = (engine.many_tokens, "decode_all") if others else (engine.one_token, "decode")
     kernel, left = getattr(module, name), threading.Event()
 
-    def interrupted(thread: int, *arguments: Any) -> None:
-        if thread == 0:
-            raise KeyboardInterrupt
-        kernel(thread, *arguments)
-        left.set()
+    class Interrupted:
+        """The kernel, but Ctrl-C comes in the first of its threads."""
 
-    interrupted.compile = lambda types: None  # type: ignore[attr-defined]  # as a kernel has it
-    interrupted.stats = kernel.stats  # type: ignore[attr-defined]  # likewise
+        __name__, stats, compile = kernel.__name__, kernel.stats, kernel.compile
+
+        def __call__(self, thread: int, *arguments: Any) -> None:
+            if thread == 0:
+                raise KeyboardInterrupt
+            kernel(thread, *arguments)
+            left.set()
+
     with monkeypatch.context() as patch:
-        patch.setattr(module, name, interrupted)
+        patch.setattr(module, name, Interrupted())
         with pytest.raises(KeyboardInterrupt):
             compiled.step([2, *others], cache)
     assert left.wait(10)

@@ -18,6 +18,7 @@ from toolkit.generation import (
     Request,
     Sampler,
 )
+from toolkit.generation.beams import EarlyStopping
 from toolkit.generation.decoding import make_decoder
 from toolkit.models import PRESETS, GPTConfig, GPTModel, LanguageModel, hf_config
 from toolkit.models.interop import to_hf_state_dict
@@ -125,10 +126,11 @@ def test_with_enough_beams_it_finds_the_best_of_all(length_penalty: float) -> No
 def test_when_a_search_ends() -> None:
     """Passes of the model, and what they find: at once, when likely, when certain."""
     found, passes = {}, {}
-    for early_stopping in (True, False, "never"):
+    ways: tuple[EarlyStopping, ...] = (True, False, "never")
+    for early_stopping in ways:
         model, calls = gpt(), list[int]()
         model.blocks[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        search = BeamSearch(3, 0.5, early_stopping=early_stopping)  # type: ignore[arg-type]  # a word
+        search = BeamSearch(3, 0.5, early_stopping=early_stopping)
         found[early_stopping] = search.search(request(model, [5, 7], 25, end_ids={3, 11, 17, 20}))
         passes[early_stopping] = len(calls)
     assert passes[True] < passes[False] < passes["never"] <= 25

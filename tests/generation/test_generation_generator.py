@@ -186,13 +186,14 @@ def test_the_context_may_be_an_end() -> None:
 
 
 def test_words_that_a_generator_does_not_know() -> None:
-    for option, message in (
+    words: list[tuple[dict[str, Any], str]] = [
         ({"context_policy": "slid"}, "No context policy 'slid'. Did you mean 'slide'"),
         ({"weights": "int4"}, "No weight format 'int4'. Did you mean 'int8'"),
         ({"engine": "numba"}, "No engine 'numba'."),
-    ):
+    ]
+    for option, message in words:
         with pytest.raises(UnknownNameError, match=message):
-            Generator(gpt(), **option)  # type: ignore[arg-type]  # wrong on purpose
+            Generator(gpt(), **option)
 
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])

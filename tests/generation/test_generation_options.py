@@ -102,9 +102,10 @@ def test_time_that_is_over_shows_what_was_held_back(letters: Generator) -> None:
 def test_enough_time_changes_nothing(letters: Generator) -> None:
     options: dict[str, Any] = {"max_new_tokens": 9, "seed": 1}
     assert letters.generate("a", max_time=1000, **options) == letters.generate("a", **options)
-    for value in (0, -1, "long"):
+    wrong: tuple[Any, ...] = (0, -1, "long")
+    for value in wrong:
         with pytest.raises(UsageError, match="--max-time"):
-            letters.generate("a", max_time=value)  # type: ignore[arg-type]  # wrong on purpose
+            letters.generate("a", max_time=value)
 
 
 # -- an event loop -----------------------------------------------------------------------------

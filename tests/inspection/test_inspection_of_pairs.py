@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +20,11 @@ SOURCE = torch.tensor([[1, 2, 3, 4, 8], [5, 8, 10, 10, 10]])
 IDS = torch.tensor([[9, 1, 2, 3], [9, 5, 10, 10]])
 
 
-def make(order: str = "post", mlp: str = "relu") -> EncoderDecoderModel:
+def make(order: Any = "post", mlp: Any = "relu") -> EncoderDecoderModel:
     config = EncoderDecoderConfig(
         11, n_layer=2, n_encoder_layer=1, n_head=2, n_embd=16, norm_order=order, mlp=mlp,
         dropout=0.0,
-    )  # type: ignore[arg-type]  # names  # fmt: skip
+    )  # fmt: skip
     return EncoderDecoderModel(config).eval()
 
 

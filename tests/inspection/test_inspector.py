@@ -290,7 +290,9 @@ def state(model: nn.Module) -> tuple[Any, ...]:
 def test_the_model_stays_as_it_was() -> None:
     model = gpt(dropout=0.3).train()
     parts(model).blocks[0].eval()  # a part that somebody keeps fixed
-    model(torch.tensor([IDS]), torch.tensor([IDS])).loss.backward()  # type: ignore[union-attr]  # with targets there is a loss
+    loss = model(torch.tensor([IDS]), torch.tensor([IDS])).loss
+    assert loss is not None
+    loss.backward()
     before = state(model)
     inspector = Inspector(model, IDS * 2)
     first = inspector.ablation()

@@ -303,10 +303,10 @@ def test_matrices_begin_with_the_variance_of_their_own_shape() -> None:
 
 @pytest.mark.parametrize("mlp", ["relu", "gelu", "relu2", "swiglu"])
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
-def test_every_part_learns(mlp: str, norm: str) -> None:
+def test_every_part_learns(mlp: Any, norm: Any) -> None:
     """And nothing is left without a gradient."""
     model = EncoderDecoderModel(
-        EncoderDecoderConfig(V, source_vocab_size=V, mlp=mlp, norm=norm, bias=False, **SHAPE)  # type: ignore[arg-type]  # names
+        EncoderDecoderConfig(V, source_vocab_size=V, mlp=mlp, norm=norm, bias=False, **SHAPE)
     )
     ids, targets, source = batch()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

@@ -193,7 +193,7 @@ def test_ids_that_cannot_be() -> None:
 def test_models_without_a_cache_say_so() -> None:
     model = create_model("bigram", V)
     assert model.new_cache() is None
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="makes no cache"):
         model.extend(ids(1, 1), make().new_cache())
 
 

@@ -141,7 +141,7 @@ def test_wrong_tokens() -> None:
 def test_models_without_a_cache_say_so() -> None:
     model = create_model("bigram", V)
     assert model.new_row_cache(2) is None
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="makes no cache"):
         model.extend_rows(torch.tensor([1]), make().new_row_cache(1))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from toolkit.errors import UnknownNameError, UsageError
-from toolkit.models import GPTModel, create_model
+from toolkit.models import GPTModel, WeightFormat, create_model
 from toolkit.models.stored import StoredMatrix, round_rows, store_weights
 
 
@@ -40,14 +40,15 @@ def test_bfloat16_is_torchs() -> None:
 
 @pytest.mark.parametrize("preset", ["modern", "gpt2"])
 def test_a_stored_model_is_the_model_of_the_rounded_numbers(preset: str) -> None:
-    for weights in ("bfloat16", "int8"):
+    formats: tuple[WeightFormat, ...] = ("bfloat16", "int8")
+    for weights in formats:
         model = gpt(preset=preset, tie_embeddings=preset == "gpt2")
-        stored = store_weights(model, weights)  # type: ignore[arg-type]  # a literal of the two
+        stored = store_weights(model, weights)
         rounded = gpt(preset=preset, tie_embeddings=preset == "gpt2")
         with torch.no_grad():
             for name, module in rounded.named_modules():
                 if isinstance(module, torch.nn.Linear) or name == "tok_emb":
-                    numbers, scales = round_rows(module.weight, weights)  # type: ignore[arg-type]
+                    numbers, scales = round_rows(module.weight, weights)
                     module.weight.copy_(numbers.float() * scales[:, None])
         with torch.inference_mode():
             # An int8 matrix is scaled after the product: logits of size 1, rounded elsewhere.
@@ -77,8 +78,9 @@ def test_the_original_and_its_copy_share_nothing() -> None:
 
 def test_bytes() -> None:
     model = gpt()
-    for weights, size in (("bfloat16", 2), ("int8", 1)):
-        stored = store_weights(model, weights)  # type: ignore[arg-type]  # a literal of the two
+    sizes: dict[WeightFormat, int] = {"bfloat16": 2, "int8": 1}
+    for weights, size in sizes.items():
+        stored = store_weights(model, weights)
         matrices = [m.stored for m in stored.modules() if isinstance(m, StoredMatrix)]
         assert len(matrices) == 2 * 4 + 2
         assert {matrix.element_size() for matrix in matrices} == {size}
@@ -115,8 +117,8 @@ def test_a_trained_model_loses_less_than_a_hundredth() -> None:
         optimizer.step()
     held_out = ids[96:]
 
-    def loss_of(weights: str) -> float:
-        stored = store_weights(model, weights)  # type: ignore[arg-type]  # a literal of the three
+    def loss_of(weights: WeightFormat) -> float:
+        stored = store_weights(model, weights)
         found = stored(held_out[:, :-1], held_out[:, 1:]).loss
         assert found is not None
         return found.item()
