@@ -17,9 +17,8 @@ demo: install
 	$(BIN)/toolkit train --tokenizer bpe
 	$(BIN)/toolkit generate "ROMEO:"
 
-# One thread for each worker: with two, those of one worker are in the way of the other's.
 test: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: install-dev
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     (folder / "text.txt").write_text(TEXT)
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where runs/latest is written
         patch.setenv("TOOLKIT_HOME", str(folder / "home"))
         patch.setattr("toolkit.pipeline.draw_if_tracked", lambda run: [])  # another test draws
         return toolkit.train(

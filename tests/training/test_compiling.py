@@ -124,7 +124,9 @@ toolkit.train(
 """
     # In a process of its own: what other tests have imported, setuptools' distutils for one, can
     # keep torch from finding a compiler.
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     run = toolkit.Run.open(tmp_path / "run")
     assert run.info.training["compile"] is True

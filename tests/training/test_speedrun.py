@@ -45,6 +45,7 @@ def test_the_age_of_this_process_grows() -> None:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)  # where runs/latest is written
 
 
 def test_a_speedrun_trains_saves_and_opens_in_transformers(tmp_path: Path) -> None:
@@ -102,5 +103,7 @@ assert len(list(session.events())) > 1
 heavy = "torch._dynamo", "torch._inductor", "sympy", "matplotlib", "toolkit.inspection"
 print([name for name in heavy if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"
