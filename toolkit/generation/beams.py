@@ -20,7 +20,6 @@ from torch import Tensor
 
 from toolkit.errors import UsageError
 from toolkit.generation.contexts import Context
-from toolkit.generation.decoding import evaluation_mode
 from toolkit.generation.requests import Request, Rows
 from toolkit.generation.samplers import require_count, require_number
 
@@ -129,8 +128,7 @@ class BeamSearch:
         width = self.num_beams // self.num_groups
         groups = [_Group(width, self, request) for _ in range(self.num_groups)]
         decoder = request.decoder
-        with evaluation_mode(request.model):
-            logits = decoder.prefill(request.prompt_ids)  # (1, V)
+        logits = decoder.prefill(request.prompt_ids)  # (1, V)
         decoder.select([0] * len(groups))
         logits = logits.expand(len(groups), -1)  # (rows, V)
         for step in range(request.max_new_tokens):
@@ -147,8 +145,7 @@ class BeamSearch:
                 break
             decoder.select(parents)
             last = [beam.ids[-1] for group in groups for beam in group.running]
-            with evaluation_mode(request.model):
-                logits = decoder.step(torch.tensor(last))  # (rows, V)
+            logits = decoder.step(torch.tensor(last))  # (rows, V)
         finished = [each for group in groups for each in group.finished]
         return sorted(finished, key=lambda each: -each.score)
 

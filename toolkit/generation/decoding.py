@@ -255,7 +255,6 @@ class Continuations:
                 adds the new ids to them. None: no processor needs them.
             decoder: a new one of the model; None: `make_decoder`'s.
         """
-        self._model = model
         self._prompt_ids = prompt_ids
         self._sampler = sampler
         self._generators = list(generators)
