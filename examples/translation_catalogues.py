@@ -1,5 +1,6 @@
 """Pairs of languages from a machine's own programs: English messages and their translations.
 
+    pip install polib
     python examples/translation_catalogues.py --language de --out messages.tsv
     toolkit train --task messages.tsv
 
@@ -15,51 +16,26 @@ Left out: plural forms, messages of several lines, and those that are the same i
 from __future__ import annotations
 
 import argparse
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import polib
+
 FOLDER = "/usr/share/locale/{language}/LC_MESSAGES"
-MAGIC = 0x950412DE
-
-
-def read_catalogue(path: Path) -> Iterator[tuple[str, str]]:
-    """The messages of a `.mo` file and their translations.
-
-    The file begins with a magic number, a version, how many messages there are, and where two
-    tables are: of the messages and of the translations, length and place of each (GNU gettext
-    manual, "The Format of GNU MO Files"). It is in the byte order of the machine that made it.
-
-    Raises:
-        ValueError: another kind of file.
-    """
-    data = path.read_bytes()
-    order = "<" if data[:4] == struct.pack("<I", MAGIC) else ">"
-    if len(data) < 20 or struct.unpack_from(f"{order}I", data)[0] != MAGIC:
-        raise ValueError(f"{path} is no .mo file")
-    count, messages, translations = struct.unpack_from(f"{order}3I", data, 8)
-    for number in range(count):
-        texts = []
-        for table in (messages, translations):
-            length, place = struct.unpack_from(f"{order}2I", data, table + 8 * number)
-            texts.append(data[place : place + length])
-        message, translation = texts
-        try:
-            yield message.decode("utf-8"), translation.decode("utf-8")
-        except UnicodeDecodeError:  # an old catalogue in another encoding
-            continue
 
 
 def pairs_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The messages of a catalogue that make a line each, without what is in front of a context."""
-    for message, translation in read_catalogue(path):
-        source = message.rpartition("\x04")[2]  # "context\4message"
-        pair = source.strip(), translation.strip()
-        whole = "".join(pair)
-        if not all(pair) or pair[0] == pair[1]:
+    """The messages of a catalogue that make a line each, and their translations.
+
+    Raises:
+        OSError, UnicodeDecodeError: another kind of file, or text in another encoding.
+    """
+    for entry in polib.mofile(str(path)):
+        pair = entry.msgid.strip(), entry.msgstr.strip()
+        if not all(pair) or pair[0] == pair[1] or entry.msgid_plural:
             continue
-        if any(mark in whole for mark in "\0\n\t\r"):  # \0 stands between plural forms
+        if any(mark in "".join(pair) for mark in "\n\t\r"):
             continue
         yield pair
 
@@ -76,8 +52,11 @@ def main() -> None:
         sys.exit(f"No .mo files in {folder}: give --folder, or install packages with translations.")
     pairs: dict[str, str] = {}  # the first translation of each message
     for path in paths:
-        for source, target in pairs_of(path):
-            pairs.setdefault(source, target)
+        try:
+            for source, target in pairs_of(path):
+                pairs.setdefault(source, target)
+        except (OSError, UnicodeDecodeError) as error:
+            print(f"Left out: {path}: {error}", file=sys.stderr)
     lines = [f"{source}\t{target}\n" for source, target in pairs.items()]
     options.out.write_text("".join(lines), encoding="utf-8")
     print(f"{len(pairs):,} messages from {len(paths)} catalogues in {options.out}")
