@@ -98,6 +98,14 @@ def test_every_form_is_drawn_and_none_has_two_meanings() -> None:
     assert drawn == set(range(len(FORMS)))
 
 
+def test_a_share_that_leaves_nothing_is_refused() -> None:
+    # A word of one letter: there are 26, and all of them are on one side.
+    with pytest.raises(UsageError, match=r"--held-out 0\.999 leaves nothing to train on"):
+        load_task("copy:1", held_out=0.999).pool(0, 1, seed=0)
+    with pytest.raises(UsageError, match=r"nothing is held out by --held-out 0\.0001"):
+        _ = load_task("copy:1", held_out=0.0001).held_out
+
+
 def test_what_is_held_out_is_a_share() -> None:
     for share in (0.1, 0.5):
         found = sum(is_held_out(str(number), share) for number in range(10_000))

@@ -144,7 +144,8 @@ class PairMaterials(Materials):
         return {"vocab_size": self.data.vocab_size, "source_vocab_size": size}
 
     def require_length(self, block_size: int) -> None:
-        """Any task has a pair at least, and those that are too long are out already."""
+        """Those that are too long are out already; one has to be left."""
+        self.task.pool(0, 1, seed=0)
 
     def sample(self, model: LanguageModel, seed: int) -> str:
         pairs = self.task.held_out[:SHOWN]

@@ -21,6 +21,8 @@ NUM_HELD_OUT = 1000
 NUM_EXAMPLES = 2000
 # Draws for each pair that is looked for. Where few exist (`add:1`) they are all found by then.
 _ATTEMPTS = 5
+_MOST_DRAWS = 200_000  # about a second; of a very small share fewer pairs are found
+_MOST_IN_VAIN = 10_000  # one after the other
 
 
 class SyntheticTask(PairTask):
@@ -59,10 +61,19 @@ class SyntheticTask(PairTask):
     def pool(self, number: int, size: int, seed: int) -> list[Pair]:
         random = Random(f"{self.spec} {seed} {number}")
         pairs: list[Pair] = []
+        in_vain = 0
         while len(pairs) < size:
             pair = self.draw(random)
             if not is_held_out(self.key(pair), self._share):
                 pairs.append(pair)
+                in_vain = 0
+                continue
+            in_vain += 1
+            if in_vain == _MOST_IN_VAIN:
+                raise UsageError(
+                    f"Of the task {self.spec} --held-out {self._share:g} leaves nothing to train "
+                    "on: take a smaller share, or a longer task."
+                )
         return pairs
 
     @cached_property
@@ -70,7 +81,7 @@ class SyntheticTask(PairTask):
         """Different pairs, the same for every seed."""
         random = Random(f"{self.spec} held out")
         found: dict[Pair, None] = {}
-        for _ in range(round(_ATTEMPTS * NUM_HELD_OUT / self._share)):
+        for _ in range(min(round(_ATTEMPTS * NUM_HELD_OUT / self._share), _MOST_DRAWS)):
             pair = self.draw(random)
             if is_held_out(self.key(pair), self._share):
                 found[pair] = None
