@@ -92,11 +92,24 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(folder, tmp_path / "home")
 
 
-@pytest.fixture
-def here(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+def go_to(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be where the shell is."""
     monkeypatch.chdir(shell.folder)
     for name in ("TOOLKIT_HOME", "TOOLKIT_CORPORA"):
         monkeypatch.setenv(name, shell.environment[name])
+
+
+@pytest.fixture
+def here(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    go_to(shell, monkeypatch)
+    return Here(capsys)
+
+
+@pytest.fixture
+def beside_a_run(
+    trained: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    go_to(trained, monkeypatch)
     return Here(capsys)
 
 
@@ -282,8 +295,9 @@ def test_wrong_sizes_of_memory(here: Here) -> None:
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(shell: Shell) -> None:
     options = ("-c", "text.txt", "-t", "char", *SMALL, "--eval-every", "50", "--seed", "2")
-    shell.run("train", *options, "--max-steps", "400", "--out", "whole")
-    process = shell.popen("train", *options, "--max-steps", "400", "--out", "parts", "--json")
+    options = (*options, "--max-steps", "200")
+    shell.run("train", *options, "--out", "whole")
+    process = shell.popen("train", *options, "--out", "parts", "--json")
     assert process.stdout is not None
     for line in process.stdout:
         if '"event": "StepDone", "step": 20' in line:
@@ -293,7 +307,7 @@ def test_ctrl_c_saves_and_resume_goes_on(shell: Shell) -> None:
     assert process.returncode == 130, err
     info = json.loads((shell.folder / "parts" / "run.json").read_text())
     if info["status"] == "interrupted":
-        assert info["result"]["steps"] < 400
+        assert info["result"]["steps"] < 200
         shell.run("train", "--resume", "--out", "parts")
     for name in ("checkpoint/model.safetensors", "model.safetensors"):
         whole, parts = (shell.folder / run / name for run in ("whole", "parts"))
@@ -408,8 +422,8 @@ def test_misuse_is_one_clear_line(
         ("--engine fast", "No engine 'fast'"),
     ],
 )
-def test_wrong_sampling_options(trained: Shell, arguments: str, message: str) -> None:
-    done = trained.run("generate", "x", *arguments.split(), code=2)
+def test_wrong_sampling_options(beside_a_run: Here, arguments: str, message: str) -> None:
+    done = beside_a_run.run("generate", "x", *arguments.split(), code=2)
     assert message in done.stderr
     assert done.stdout == ""
 
