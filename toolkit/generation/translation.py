@@ -20,6 +20,7 @@ from toolkit.generation.decoding import CachedDecoder, Decoder, evaluation_mode
 from toolkit.generation.generator import Generator
 from toolkit.generation.options import Plan
 from toolkit.models import EncoderDecoderModel, LanguageModel, WeightFormat
+from toolkit.models.encoder_decoder_config import NUM_SPECIAL
 from toolkit.tokenizers import Tokenizer
 
 ROWS = 128
@@ -66,13 +67,16 @@ class Translator(Generator):
         config = model.config
         sources = tokenizer if source_tokenizer is None else source_tokenizer
         for what, known, of in (
-            ("target", config.end_id, tokenizer),
-            ("source", config.source_end_id, sources),
+            ("target", config.vocab_size, tokenizer),
+            ("source", config.num_source_ids, sources),
         ):
-            if of.vocab_size != known:
+            # A tokenizer of Hugging Face's has the model's own three among its tokens.
+            fitting = (known - NUM_SPECIAL, known) if config.has_usual_ids else (known,)
+            if of.vocab_size not in fitting:
+                own = f" (and {NUM_SPECIAL} more that are its own)" if len(fitting) > 1 else ""
                 raise UsageError(
                     f"The {what} tokenizer has {of.vocab_size:,} tokens and the model knows "
-                    f"{known:,} (and three more that are its own): they do not belong together."
+                    f"{fitting[0]:,}{own}: they do not belong together."
                 )
         super().__init__(model, tokenizer, device=device, end_ids=[config.end_id], weights=weights)
         self.source_tokenizer = sources
@@ -135,9 +139,10 @@ class Translator(Generator):
             return CachedDecoder(model, model.start(source, capacity=plan.max_new_tokens))
 
     def _num_drawn(self, plan: Plan) -> int:
-        # The tokens and the end; not what begins and fills up.
-        end = self.translating.config.end_id
-        return end if plan.ignore_eos else end + 1
+        config = self.translating.config
+        if plan.ignore_eos and config.has_usual_ids:
+            return config.end_id
+        return config.num_written_ids
 
     def plan(self, options: Mapping[str, object]) -> Plan:
         plan = super().plan(options)
@@ -186,7 +191,7 @@ def _greedy(
     active = list(range(len(sources)))
     last = torch.full((len(sources), 1), config.begin_id, device=model.device)  # (B, 1)
     for _ in range(longest):
-        logits = model.extend(last, cache)[:, -1, : config.end_id + 1]  # (B, V)
+        logits = model.extend(last, cache)[:, -1, : config.num_written_ids]  # (B, V)
         tokens = logits.argmax(dim=-1)  # (B)
         still = []
         for row, token in enumerate(tokens.tolist()):
