@@ -196,6 +196,24 @@ def test_the_twin_of_a_model_has_its_weights() -> None:
     assert all(torch.equal(p, 2 * before[name]) for name, p in model.named_parameters())
 
 
+@pytest.mark.parametrize("norm_order", ["post", "pre"])
+def test_an_encoder_decoder_and_its_twin_have_the_same_gradients(norm_order: str) -> None:
+    """Whose channels are in another order."""
+    model: Any = create_model("encoder-decoder", 11, norm_order=norm_order, dropout=0.0, **SHAPE)
+    twin = HuggingFaceTwin(model)
+    source = torch.tensor([[1, 2, 3, 8], [4, 8, 10, 10]])
+    ids, targets = torch.tensor([[9, 3, 2], [9, 4, 10]]), torch.tensor([[3, 2, 8], [4, 8, -100]])
+    losses = [model(ids, targets, source).loss, twin.loss(ids, targets, source)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
+    for loss in losses:
+        loss.backward()
+    found = twin.gradients()
+    assert found.keys() == twin.tensors().keys()
+    for name, (ours, theirs) in found.items():
+        # float32, summed in another order.
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:
     for preset in ("modern", "gpt2"):
         twin = HuggingFaceTwin(create_model("gpt", 11, preset=preset, **SHAPE))
