@@ -117,10 +117,9 @@ class EncoderDecoderConfig(ModelConfig):
         for place, name in enumerate(("end_id", "begin_id", "padding_id"), start=-NUM_SPECIAL):
             if getattr(self, name) == _USUAL:
                 object.__setattr__(self, name, self.vocab_size + place)
-            if not 0 <= getattr(self, name) < self.vocab_size:
-                raise UsageError(
-                    f"{name} {getattr(self, name)} is no id of a vocabulary of {self.vocab_size}"
-                )
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value < self.vocab_size:
+                raise UsageError(f"{name} {value!r} is no id of a vocabulary of {self.vocab_size}")
         if self.n_embd % 2:
             raise UsageError(
                 f"--n-embd {self.n_embd} must be even for sinusoidal positions: sines and cosines "
