@@ -149,6 +149,26 @@ def test_an_interrupted_run_goes_on_to_the_bit(text: str) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a), name
 
 
+def test_a_run_of_pairs_goes_on_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its optimizer's moments are in the order of the twin's channels, at both times."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    options: dict[str, Any] = {
+        **SMALL, "task": "sort:4", "backend": "huggingface", "schedule": "inverse-sqrt",
+        "optimizer": "adamw", "n_layer": 1,
+    }  # fmt: skip
+    whole = toolkit.train(max_steps=6, out="whole", **options)
+    toolkit.train(max_steps=3, out="cut", **options)
+    resumed = toolkit.resume("cut", max_steps=6)
+    for name in ("checkpoint/model", "checkpoint/optimizer"):
+        a, b = (
+            safetensors.torch.load_file(run.folder / f"{name}.safetensors")
+            for run in (whole, resumed)
+        )
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+
+
 def test_a_run_is_like_any_other(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     run = train(text, "huggingface", max_steps=6, sample_every=3)
