@@ -149,6 +149,26 @@ def test_an_interrupted_run_goes_on_to_the_bit(text: str) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a), name
 
 
+def test_a_run_of_pairs_goes_on_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its optimizer's moments are in the order of the twin's channels, at both times."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    options: dict[str, Any] = {
+        **SMALL, "task": "sort:4", "backend": "huggingface", "schedule": "inverse-sqrt",
+        "optimizer": "adamw", "n_layer": 1,
+    }  # fmt: skip
+    whole = toolkit.train(max_steps=6, out="whole", **options)
+    toolkit.train(max_steps=3, out="cut", **options)
+    resumed = toolkit.resume("cut", max_steps=6)
+    for name in ("checkpoint/model", "checkpoint/optimizer"):
+        a, b = (
+            safetensors.torch.load_file(run.folder / f"{name}.safetensors")
+            for run in (whole, resumed)
+        )
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+
+
 def test_a_run_is_like_any_other(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     run = train(text, "huggingface", max_steps=6, sample_every=3)
@@ -194,6 +214,24 @@ def test_the_twin_of_a_model_has_its_weights() -> None:
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     twin.read()
     assert all(torch.equal(p, 2 * before[name]) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("norm_order", ["post", "pre"])
+def test_an_encoder_decoder_and_its_twin_have_the_same_gradients(norm_order: str) -> None:
+    """Whose channels are in another order."""
+    model: Any = create_model("encoder-decoder", 11, norm_order=norm_order, dropout=0.0, **SHAPE)
+    twin = HuggingFaceTwin(model)
+    source = torch.tensor([[1, 2, 3, 8], [4, 8, 10, 10]])
+    ids, targets = torch.tensor([[9, 3, 2], [9, 4, 10]]), torch.tensor([[3, 2, 8], [4, 8, -100]])
+    losses = [model(ids, targets, source).loss, twin.loss(ids, targets, source)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
+    for loss in losses:
+        loss.backward()
+    found = twin.gradients()
+    assert found.keys() == twin.tensors().keys()
+    for name, (ours, theirs) in found.items():
+        # float32, summed in another order.
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:

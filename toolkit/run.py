@@ -33,6 +33,7 @@ from toolkit.errors import RunError
 from toolkit.files import replace_link, write_json
 from toolkit.tokenizers import Tokenizer
 from toolkit.tokenizers.special import END_OF_TEXT
+from toolkit.tokenizers.translation_file import TRANSLATION_OPTIONS, make_translation_json
 from toolkit.training.metrics import METRICS_FILE
 
 if TYPE_CHECKING:
@@ -327,8 +328,14 @@ def create_run(
     tokenizer.save(folder / TOKENIZER_FOLDER)
     if source_tokenizer is not None:
         source_tokenizer.save(folder / SOURCE_TOKENIZER_FOLDER)
-    write_huggingface_tokenizer(tokenizer, folder, block_size, special_ids_of(info, tokenizer))
     run = Run(folder, info)
+    write_huggingface_tokenizer(
+        tokenizer,
+        folder,
+        block_size,
+        special_ids_of(info, tokenizer),
+        translates=run.takes_pairs and source_tokenizer is None,
+    )
     run.update(created=datetime.now(UTC).isoformat(timespec="seconds"))
     if latest:
         replace_link(RUNS_FOLDER / LATEST, Path(os.path.relpath(folder, RUNS_FOLDER)))
@@ -362,13 +369,18 @@ def write_huggingface_tokenizer(
     folder: Path,
     block_size: int,
     special_ids: Mapping[str, int | list[int]],
+    *,
+    translates: bool = False,
 ) -> bool:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads.
+    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads; `translates` says that
+    they are for a model with three ids more, which end, begin and fill up texts.
 
     Returns:
         False where this tokenizer has no such form; then nothing is written.
     """
     content = tokenizer.to_huggingface()
+    if content is not None and translates:
+        content = make_translation_json(content, tokenizer.vocab_size)
     if content is None:
         return False
     config: dict[str, Any] = {
@@ -376,12 +388,16 @@ def write_huggingface_tokenizer(
         "model_max_length": block_size,
         # Hugging Face's default would remove the space in "word ." when decoding.
         "clean_up_tokenization_spaces": False,
+        # The default of transformers 4 has types of tokens too, which these models do not take.
+        "model_input_names": ["input_ids", "attention_mask"],
     }
     names = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
     for key, value in special_ids.items():
         first = value[0] if isinstance(value, list) else value
         if first in names:
             config[key.removesuffix("_id")] = names[first]
+    if translates:
+        config |= TRANSLATION_OPTIONS
     write_json(folder / "tokenizer.json", content)
     write_json(folder / "tokenizer_config.json", config)
     return True

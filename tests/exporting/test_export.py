@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +51,52 @@ def test_a_folder_in_half_precision(dtype: str, tokenizer: BPETokenizer, tmp_pat
     assert exported.largest_difference is not None
     assert 0 < exported.largest_difference < 0.2
     assert next(model.parameters()).dtype == torch.float32  # the one given stays as it was
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("order", ["post", "pre"])
+def test_a_folder_of_an_encoder_decoder_opens_in_transformers(order: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = CharTokenizer.train([TEXT])
+    end = tokenizer.vocab_size
+    model: Any = make_model("encoder-decoder", end + 3, norm_order=order)
+    exported = toolkit.export(model, "hf", tmp_path / "folder", tokenizer=tokenizer)
+    assert exported.largest_difference == 0.0
+    assert {path.name for path in exported.files} == {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "folder").eval()
+    names = transformers.AutoTokenizer.from_pretrained(tmp_path / "folder")
+    inputs = names(["the sun is pale", "the moon"], return_tensors="pt", padding=True)
+    assert inputs.input_ids[0].tolist() == [*tokenizer.encode("the sun is pale"), end]
+    ids = torch.tensor([[end + 1, 3, 4], [end + 1, 5, 6]])
+    found = model(ids, None, inputs.input_ids).logits
+    expected = theirs(**inputs, decoder_input_ids=ids).logits
+    # float32 in another order of operations.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    # The folder translates here as the model does, and can be written again.
+    opened = toolkit.open_model(tmp_path / "folder")
+    written = toolkit.Translator(opened.model, opened.tokenizer).translate(["the sun"])
+    assert written == toolkit.Translator(model, tokenizer).translate(["the sun"])
+    again = toolkit.export(tmp_path / "folder", "hf", tmp_path / "again")
+    for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
+        first, second = (path / name for path in (tmp_path / "folder", again.path))
+        assert first.read_bytes() == second.read_bytes(), name
+
+
+def test_what_an_encoder_decoder_has_no_form_for(tmp_path: Path) -> None:
+    tokenizer = CharTokenizer.train([TEXT])
+    size = tokenizer.vocab_size
+    gated = make_model("encoder-decoder", size + 3, mlp="swiglu")
+    with pytest.raises(UsageError, match="hf takes what Marian and Pegasus have"):
+        toolkit.export(gated, "hf", tmp_path / "x", tokenizer=tokenizer)
+    model = make_model("encoder-decoder", size + 5)
+    with pytest.raises(UsageError, match=rf"has {size} tokens .* knows {size + 2} \(and"):
+        toolkit.export(model, "hf", tmp_path / "x", tokenizer=tokenizer)
+    with pytest.raises(UsageError, match="has no Marian and no Pegasus"):
+        toolkit.export(model, "gguf", tmp_path / "x", with_tokenizer=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:

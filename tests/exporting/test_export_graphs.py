@@ -70,6 +70,62 @@ def test_onnx_runtime_computes_the_same(name: str, options: dict[str, Any], tmp_
     assert exported.largest_difference <= 1e-5
 
 
+PAIRS: list[dict[str, Any]] = [
+    {"norm_order": "post", "dropout": 0.1},
+    {"norm_order": "pre", "mlp": "swiglu", "source_vocab_size": 30},  # in no layout of theirs
+]
+
+
+def source_of(shape: tuple[int, int]) -> torch.Tensor:
+    """Sources of other lengths than the targets, all but the first of them filled up."""
+    rows, length = shape[0], shape[1] * 2 % 23 + 1
+    generator = torch.Generator().manual_seed(6)
+    source = torch.randint(0, 27, (rows, length), generator=generator)
+    source[1:, length // 2 + 1 :] = 29
+    return source
+
+
+@torch.inference_mode()
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("options", PAIRS)
+def test_torchscript_of_a_source_and_a_target(options: dict[str, Any], tmp_path: Path) -> None:
+    model: Any = make_model("encoder-decoder", 30, **options)
+    exported = export(model, "torchscript", tmp_path)
+    assert exported.largest_difference == 0.0
+    loaded = torch.jit.load(tmp_path / "model.pt")
+    for shape in SHAPES:
+        source, target = source_of(shape), ids(shape) % 30
+        assert torch.equal(loaded(source, target), model(target, None, source).logits), shape
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+@pytest.mark.parametrize("options", PAIRS)
+def test_onnx_of_a_source_and_a_target(options: dict[str, Any], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model: Any = make_model("encoder-decoder", 30, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exported = export(model, "onnx", tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    assert {given.name: given.shape for given in session.get_inputs()} == {
+        "input_ids": ["batch", "source"],
+        "decoder_input_ids": ["batch", "time"],
+    }
+    for shape in SHAPES:
+        source, target = source_of(shape), ids(shape) % 30
+        feed = {"input_ids": source.numpy(), "decoder_input_ids": target.numpy()}
+        logits = torch.from_numpy(session.run(["logits"], feed)[0])
+        expected = model(target, None, source).logits
+        # float32 in another order.
+        torch.testing.assert_close(
+            logits, expected, rtol=0, atol=1e-5 * float(expected.abs().max())
+        )
+    assert exported.largest_difference is not None
+    assert exported.largest_difference < 1e-3
+
+
 def test_large_weights_go_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.setattr(onnx_file, "MAX_ONE_FILE", 1000)

@@ -378,6 +378,7 @@ def test_the_operations_are_counted() -> None:
         ({"source_vocab_size": 3}, "--source-vocab-size 3 must be above 3"),
         ({"tie_embeddings": 1}, "--tie-embeddings 1 must be true or false"),
         ({"rope_theta": 1.0}, "The model encoder-decoder has no --rope-theta"),
+        ({"end_id": 3}, "The model encoder-decoder has no --end-id"),
         ({"preset": "gpt2"}, "--preset gpt2 is for the model gpt"),
     ],
 )
@@ -385,6 +386,21 @@ def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_config("encoder-decoder", V, **options)
     assert message in str(caught.value)
+
+
+def test_the_places_of_the_special_ids() -> None:
+    usual = EncoderDecoderConfig(9, source_vocab_size=8, n_embd=8)
+    assert (usual.end_id, usual.begin_id, usual.padding_id) == (6, 7, 8)
+    assert (usual.source_end_id, usual.source_padding_id) == (5, 7)
+    assert (usual.has_usual_ids, usual.num_written_ids) == (True, 7)
+    other = EncoderDecoderConfig(9, n_embd=8, end_id=1, begin_id=0, padding_id=0)
+    assert (other.end_id, other.source_end_id) == (1, 1)
+    assert (other.begin_id, other.padding_id, other.source_padding_id) == (0, 0, 0)
+    assert (other.has_usual_ids, other.num_written_ids) == (False, 9)
+    wrong: Any
+    for wrong in (9, -2, "1"):
+        with pytest.raises(UsageError, match=r"padding_id .* is no id of a vocabulary of 9"):
+            EncoderDecoderConfig(9, n_embd=8, padding_id=wrong)
 
 
 def test_a_wrong_name_is_named() -> None:

@@ -110,11 +110,6 @@ def export(
         raise UnknownNameError(f"dtype of {format}", dtype, chosen.dtypes)
     path = _path(Path(out), chosen)
     source = _open(model, tokenizer)
-    if source.model.takes_source:
-        raise UsageError(
-            f"A model {source.model.name} has no form in any of these formats; its folder holds "
-            "config.json and model.safetensors, which load_pretrained opens."
-        )
     if not (chosen.has_tokenizer and with_tokenizer):
         source = Source(source.name, source.model, None, source.special_ids)
     elif source.tokenizer is None:

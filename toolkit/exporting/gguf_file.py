@@ -104,6 +104,11 @@ def interleave_pairs(rows: _Array, n_head: int) -> _Array:
 
 
 def _architecture(model: LanguageModel) -> str:
+    if model.takes_source:
+        raise UsageError(
+            f"No GGUF architecture has the parts of an {model.name}, for llama.cpp has no Marian "
+            "and no Pegasus. Use hf, onnx or torchscript."
+        )
     values = hf_config(model.config) or {}
     architecture = values.get("model_type")
     if architecture not in ARCHITECTURES or values.get("use_sliding_window"):

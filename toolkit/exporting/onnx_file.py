@@ -1,6 +1,7 @@
-"""A model as ONNX: one graph, `input_ids` (batch, time) int64 to `logits` (batch, time, V) float32.
+"""A model as ONNX: one graph, `input_ids` (batch, time) int64 to `logits` (batch, time, V) float32;
+of an encoder-decoder a source `input_ids` (batch, source) and `decoder_input_ids` (batch, time).
 
-Written by torch's own exporter (`torch.onnx.export` on top of `torch.export`), with both axes of
+Written by torch's own exporter (`torch.onnx.export` on top of `torch.export`), with all axes of
 any size up to the context. The file is checked by ONNX's own checker and, where ONNX Runtime is
 installed, run on shapes that were not traced. Left out: other dtypes than float32, and a cache of
 keys and values.
@@ -24,8 +25,9 @@ from toolkit.exporting.source import (
     Checked,
     Logits,
     Source,
-    example_ids,
+    example_inputs,
     fixed_time_error,
+    inputs_of,
     largest_difference,
 )
 from toolkit.files import replace_file
@@ -53,7 +55,7 @@ def write(source: Source, path: Path, dtype: str) -> Checked:
     model = source.model
     program = _trace(source)
     graph = program.model.graph
-    if model.block_size > 1 and isinstance(graph.inputs[0].shape[1], int):
+    if model.block_size > 1 and any(isinstance(each.shape[1], int) for each in graph.inputs):
         raise fixed_time_error("onnx", model)
     for node in graph.all_nodes():
         node.metadata_props.clear()  # where in our files each operation came from
@@ -70,14 +72,18 @@ def _trace(source: Source) -> Any:
     """The model as torch's ONNXProgram."""
     model = source.model
     batch = torch.export.Dim("batch", min=1)
-    time = torch.export.Dim("time", min=1, max=model.block_size) if model.block_size > 1 else None
+    axes = {}
+    for name, length in inputs_of(model).items():
+        axes[name] = {0: batch}
+        if model.block_size > 1:
+            axes[name][1] = torch.export.Dim(length, min=1, max=model.block_size)
     with _expected_warnings(), torch.no_grad():
         return torch.onnx.export(
             Logits(model).eval(),
-            (example_ids(model, 2, 5),),
+            example_inputs(model, 2, 5),
             dynamo=True,
-            dynamic_shapes={"input_ids": {0: batch, 1: time} if time else {0: batch}},
-            input_names=["input_ids"],
+            dynamic_shapes=axes,
+            input_names=list(axes),
             output_names=["logits"],
             opset_version=OPSET,
             verbose=False,
@@ -94,8 +100,10 @@ def _run(model: Any, path: Path) -> tuple[float | None, str]:
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(ids: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(["logits"], {"input_ids": ids.numpy()})[0])
+    def run(*inputs: Tensor) -> Tensor:
+        arrays = [tensor.numpy() for tensor in inputs]
+        feed = dict(zip(inputs_of(model), arrays, strict=True))
+        return torch.from_numpy(session.run(["logits"], feed)[0])
 
     return largest_difference(model, run), "logits of ONNX Runtime and torch"
 
@@ -110,6 +118,8 @@ def _expected_warnings() -> Iterator[None]:
         with warnings.catch_warnings():
             # torch's own use of its own old name, when it copies the traced program.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            # A source and its target are one batch: one of the two axes lends it its name.
+            warnings.filterwarnings("ignore", "# The axis name: batch will not be used")
             yield
     finally:
         registration.setLevel(level)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UsageError
-from toolkit.models import LanguageModel
+from toolkit.models import EncoderDecoderConfig, LanguageModel
 from toolkit.models.pretrained import SpecialIds
 from toolkit.tokenizers import Tokenizer
 
@@ -48,32 +49,59 @@ class Checked:
 
 
 class Logits(nn.Module):
-    """A model as one function of one tensor: ids (B, T) to logits (B, T, V)."""
+    """A model as one function of tensors: ids (B, T) to logits (B, T, V), or of a model that takes
+    one a source (B, S) and ids (B, T)."""
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_ids).logits
+    def forward(self, input_ids: Tensor, decoder_input_ids: Tensor | None = None) -> Tensor:
+        model: Any = self.model  # of which one kind takes a source as well
+        logits: Tensor
+        if decoder_input_ids is None:
+            logits = model(input_ids).logits
+        else:
+            logits = model(decoder_input_ids, None, input_ids).logits
         return logits
 
 
-def example_ids(model: LanguageModel, rows: int, length: int) -> Tensor:
-    """Ids (rows, length), always the same, or as many as the context holds."""
-    length = min(length, model.block_size)
-    source = torch.Generator().manual_seed(0)
-    return torch.randint(0, model.config.vocab_size, (rows, length), generator=source)
+def inputs_of(model: LanguageModel) -> dict[str, str]:
+    """The inputs of `Logits` as transformers calls them, and what each is as long as."""
+    if model.takes_source:
+        return {"input_ids": "source", "decoder_input_ids": "time"}
+    return {"input_ids": "time"}
+
+
+def example_inputs(model: LanguageModel, rows: int, length: int) -> tuple[Tensor, ...]:
+    """Inputs of `Logits`, always the same: ids (rows, length), or as many as the context holds. A
+    source before them is longer, and of several the first is filled up."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(vocab_size: int, wanted: int) -> Tensor:
+        size = (rows, min(wanted, model.block_size))
+        return torch.randint(0, vocab_size, size, generator=generator)
+
+    ids = draw(model.config.vocab_size, length)
+    if not isinstance(model.config, EncoderDecoderConfig):
+        return (ids,)
+    source = draw(model.config.num_source_ids, length + 2)
+    padding = model.config.source_padding_id
+    source[source == padding] = model.config.source_end_id
+    if rows > 1:
+        source[0, 1:] = padding
+    return source, ids
 
 
 @torch.inference_mode()
-def largest_difference(model: LanguageModel, run: Callable[[Tensor], Tensor]) -> float:
+def largest_difference(model: LanguageModel, run: Callable[..., Tensor]) -> float:
     """The largest difference of logits between a model and what was read back, over inputs of
     other shapes than the one that was traced: one id, a batch, a whole context."""
     largest = 0.0
+    logits = Logits(model)
     for rows, length in ((1, 1), (3, 7), (1, model.block_size)):
-        ids = example_ids(model, rows, length)
-        difference = (run(ids) - model(ids).logits).abs().max()
+        inputs = example_inputs(model, rows, length)
+        difference = (run(*inputs) - logits(*inputs)).abs().max()
         largest = max(largest, float(difference))
     return largest
 

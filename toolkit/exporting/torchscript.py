@@ -1,8 +1,9 @@
 """A traced model as one `.pt` file, which `torch.jit.load` opens without any code of toolkit's.
 
 A trace records the operations that one input takes; sizes stay symbols, so it takes any (B, T) up
-to the model's `block_size`. It checks no ids. torch has called TorchScript deprecated since 2.9 and
-points to torch.export: this is for programs that still load it, such as those in C++.
+to the model's `block_size` (of an encoder-decoder a source (B, S) before them). It checks no ids.
+torch has called TorchScript deprecated since 2.9 and points to torch.export: this is for programs
+that still load it, such as those in C++.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from toolkit.exporting.source import (
     Checked,
     Logits,
     Source,
-    example_ids,
+    example_inputs,
     fixed_time_error,
     largest_difference,
 )
@@ -36,7 +37,7 @@ def write(source: Source, path: Path, dtype: str) -> Checked:
     with _expected_warnings(), torch.no_grad(), replace_file(path) as temporary:
         # What torch would compare the trace with is the input it was made of; other shapes are
         # compared below.
-        example = (example_ids(model, 2, 5),)
+        example = example_inputs(model, 2, 5)
         traced = torch.jit.trace(Logits(model).eval(), example, check_trace=False)  # type: ignore[no-untyped-call]  # of torch
         torch.jit.save(traced, temporary)
         loaded = torch.jit.load(temporary)  # type: ignore[no-untyped-call]  # of torch

@@ -19,7 +19,13 @@ from toolkit.generation.contexts import Context
 from toolkit.generation.decoding import CachedDecoder, Decoder, evaluation_mode
 from toolkit.generation.generator import Generator
 from toolkit.generation.options import Plan
-from toolkit.models import EncoderDecoderModel, LanguageModel, WeightFormat
+from toolkit.models import (
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    LanguageModel,
+    WeightFormat,
+)
+from toolkit.models.encoder_decoder_config import NUM_SPECIAL
 from toolkit.tokenizers import Tokenizer
 
 ROWS = 128
@@ -64,18 +70,9 @@ class Translator(Generator):
         if not isinstance(model, EncoderDecoderModel):
             raise UsageError(f"A {model.name} continues texts: use a Generator.")
         config = model.config
-        sources = tokenizer if source_tokenizer is None else source_tokenizer
-        for what, known, of in (
-            ("target", config.end_id, tokenizer),
-            ("source", config.source_end_id, sources),
-        ):
-            if of.vocab_size != known:
-                raise UsageError(
-                    f"The {what} tokenizer has {of.vocab_size:,} tokens and the model knows "
-                    f"{known:,} (and three more that are its own): they do not belong together."
-                )
+        check_tokenizers(config, tokenizer, source_tokenizer)
         super().__init__(model, tokenizer, device=device, end_ids=[config.end_id], weights=weights)
-        self.source_tokenizer = sources
+        self.source_tokenizer = tokenizer if source_tokenizer is None else source_tokenizer
 
     @property
     def translating(self) -> EncoderDecoderModel:
@@ -135,9 +132,10 @@ class Translator(Generator):
             return CachedDecoder(model, model.start(source, capacity=plan.max_new_tokens))
 
     def _num_drawn(self, plan: Plan) -> int:
-        # The tokens and the end; not what begins and fills up.
-        end = self.translating.config.end_id
-        return end if plan.ignore_eos else end + 1
+        config = self.translating.config
+        if plan.ignore_eos and config.has_usual_ids:
+            return config.end_id
+        return config.num_written_ids
 
     def plan(self, options: Mapping[str, object]) -> Plan:
         plan = super().plan(options)
@@ -146,6 +144,29 @@ class Translator(Generator):
 
     def _check_context(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
         """Sources and targets have been measured each for itself."""
+
+
+def check_tokenizers(
+    config: EncoderDecoderConfig, tokenizer: Tokenizer, source_tokenizer: Tokenizer | None = None
+) -> None:
+    """Check that a model and its tokenizers, as `Translator` takes them, belong together.
+
+    Raises:
+        UsageError: they have other numbers of tokens.
+    """
+    sources = tokenizer if source_tokenizer is None else source_tokenizer
+    for what, known, of in (
+        ("target", config.vocab_size, tokenizer),
+        ("source", config.num_source_ids, sources),
+    ):
+        # A tokenizer from Hugging Face has the model's own three ids among its tokens.
+        fitting = (known - NUM_SPECIAL, known) if config.has_usual_ids else (known,)
+        if of.vocab_size not in fitting:
+            own = f" (and {NUM_SPECIAL} more that are its own)" if config.has_usual_ids else ""
+            raise UsageError(
+                f"The {what} tokenizer has {of.vocab_size:,} tokens and the model knows "
+                f"{fitting[0]:,}{own}: they do not belong together."
+            )
 
 
 @torch.inference_mode()
@@ -186,7 +207,7 @@ def _greedy(
     active = list(range(len(sources)))
     last = torch.full((len(sources), 1), config.begin_id, device=model.device)  # (B, 1)
     for _ in range(longest):
-        logits = model.extend(last, cache)[:, -1, : config.end_id + 1]  # (B, V)
+        logits = model.extend(last, cache)[:, -1, : config.num_written_ids]  # (B, V)
         tokens = logits.argmax(dim=-1)  # (B)
         still = []
         for row, token in enumerate(tokens.tolist()):

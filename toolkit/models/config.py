@@ -403,7 +403,11 @@ def _find(kind: str, table: Mapping[str, Mapping[str, Any]], name: str) -> Mappi
 
 
 def _require_options(model: str, config_class: type[ModelConfig], options: Iterable[str]) -> None:
-    fields = [field.name for field in dataclasses.fields(config_class)]
+    fields = [
+        field.name
+        for field in dataclasses.fields(config_class)
+        if field.metadata.get("option", True)
+    ]
     for option in options:
         if option not in fields:
             known = ", ".join(flag(field) for field in fields if field != "vocab_size")

@@ -6,12 +6,13 @@ The last three ids of each vocabulary, the target's and the source's, are no tok
     begin    V − 2   what the decoder starts from
     padding  V − 1   fills the shorter rows of a batch up
 
-So any tokenizer will do: its V − 3 tokens keep their ids. Nothing here needs torch.
+So any tokenizer will do: its V − 3 tokens keep their ids. Weights from elsewhere may have them in
+other places, and say so by `end_id`, `begin_id` and `padding_id`. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from toolkit.errors import UsageError
@@ -30,6 +31,12 @@ from toolkit.models.config import (
 
 NUM_SPECIAL = 3
 """How many ids of a vocabulary are end, begin and padding."""
+_USUAL = -1
+
+
+def _special_id() -> Any:
+    # Of weights from elsewhere; a tokenizer of ours could not go with any others.
+    return field(default=_USUAL, metadata={"option": False})
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,9 @@ class EncoderDecoderConfig(ModelConfig):
             is shared for the source's tokens too (section 3.4 of the paper).
         dropout: probability, of embeddings, attention weights and each part's output.
         norm_eps: added to the variance under the root.
+        end_id: ends a target (and a source that shares its vocabulary); −1 means V − 3.
+        begin_id: begins what the decoder reads; −1 means V − 2.
+        padding_id: fills targets up (and such sources); −1 means V − 1.
     """
 
     source_vocab_size: int = 0
@@ -73,6 +83,9 @@ class EncoderDecoderConfig(ModelConfig):
     tie_embeddings: bool = True
     dropout: float = 0.1
     norm_eps: float = 1e-5
+    end_id: int = _special_id()
+    begin_id: int = _special_id()
+    padding_id: int = _special_id()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,13 +107,19 @@ class EncoderDecoderConfig(ModelConfig):
         require_above_zero(self, "norm_eps")
         if self.source_vocab_size != 0:
             require_positive(self, "source_vocab_size")
-        for field in ("vocab_size", "source_vocab_size"):
-            size = getattr(self, field)
+        for name in ("vocab_size", "source_vocab_size"):
+            size = getattr(self, name)
             if 0 < size <= NUM_SPECIAL:
                 raise UsageError(
-                    f"{flag(field)} {size} must be above {NUM_SPECIAL}: the last {NUM_SPECIAL} ids "
+                    f"{flag(name)} {size} must be above {NUM_SPECIAL}: the last {NUM_SPECIAL} ids "
                     "are end, begin and padding"
                 )
+        for place, name in enumerate(("end_id", "begin_id", "padding_id"), start=-NUM_SPECIAL):
+            if getattr(self, name) == _USUAL:
+                object.__setattr__(self, name, self.vocab_size + place)
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value < self.vocab_size:
+                raise UsageError(f"{name} {value!r} is no id of a vocabulary of {self.vocab_size}")
         if self.n_embd % 2:
             raise UsageError(
                 f"--n-embd {self.n_embd} must be even for sinusoidal positions: sines and cosines "
@@ -118,19 +137,16 @@ class EncoderDecoderConfig(ModelConfig):
         return False
 
     @property
-    def end_id(self) -> int:
-        """Ends a target."""
-        return self.vocab_size - 3
+    def has_usual_ids(self) -> bool:
+        """Whether end, begin and padding are the last three ids."""
+        places = tuple(self.vocab_size - back for back in (3, 2, 1))
+        return (self.end_id, self.begin_id, self.padding_id) == places
 
     @property
-    def begin_id(self) -> int:
-        """Begins what the decoder reads."""
-        return self.vocab_size - 2
-
-    @property
-    def padding_id(self) -> int:
-        """Fills targets up."""
-        return self.vocab_size - 1
+    def num_written_ids(self) -> int:
+        """Only ids below it are ever written: where begin and padding are the last two, those of
+        tokens and the end."""
+        return self.end_id + 1 if self.has_usual_ids else self.vocab_size
 
     @property
     def num_source_ids(self) -> int:
@@ -140,12 +156,12 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def source_end_id(self) -> int:
         """Ends a source."""
-        return self.num_source_ids - 3
+        return self.source_vocab_size - 3 if self.source_vocab_size else self.end_id
 
     @property
     def source_padding_id(self) -> int:
         """Fills sources up."""
-        return self.num_source_ids - 1
+        return self.source_vocab_size - 1 if self.source_vocab_size else self.padding_id
 
 
 def make_encoder_decoder_config(

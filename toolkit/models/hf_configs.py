@@ -1,8 +1,9 @@
-"""Hugging Face's config.json in and out: GPT, GPT-2, Llama, Mistral and Qwen3.
+"""Hugging Face's config.json in and out: GPT, GPT-2, Llama, Mistral, Qwen3, Marian and Pegasus.
 
-A `GPTConfig` whose parts are those of one of these models is written as that model's config.json;
-what such a file says is read back into a `GPTConfig`, or refused where `GPTModel` lacks a part that
-it asks for. Fields as in transformers 4.51 to 5.x. The weights are in `interop`.
+A configuration whose parts are those of one of these models is written as that model's config.json;
+what such a file says is read back into a `GPTConfig` (of the last two an `EncoderDecoderConfig`,
+see `hf_marian`), or refused where our model lacks a part that it asks for. Fields as in
+transformers 4.51 to 5.x. The weights are in `interop`.
 
 Left out: scaled rotary positions (Llama 3.1's), layers that differ in their attention.
 """
@@ -14,6 +15,14 @@ from typing import Any
 
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models.config import GPTConfig, ModelConfig, make_gpt_config
+from toolkit.models.encoder_decoder_config import EncoderDecoderConfig
+from toolkit.models.hf_fields import require, take
+from toolkit.models.hf_marian import (
+    MARIAN_ARCHITECTURES,
+    config_from_marian,
+    marian_config,
+    marian_layout,
+)
 
 _ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel",
@@ -21,6 +30,7 @@ _ARCHITECTURES = {
     "mistral": "MistralForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "openai-gpt": "OpenAIGPTLMHeadModel",
+    **MARIAN_ARCHITECTURES,
 }
 HF_MODEL_TYPES = tuple(_ARCHITECTURES)
 # What transformers takes where a file does not name the field.
@@ -39,6 +49,8 @@ def hf_layout(config: ModelConfig) -> str | None:
     >>> [hf_layout(make_gpt_config(9, **part)) for part in parts]
     ['llama', 'mistral', None]
     """
+    if isinstance(config, EncoderDecoderConfig):
+        return marian_layout(config)
     if not isinstance(config, GPTConfig):
         return None
     match (config.norm, config.position, config.qk_norm):
@@ -78,19 +90,27 @@ def hf_config(
     bos_token_id: int | None = None,
     eos_token_id: int | None = None,
 ) -> dict[str, Any] | None:
-    """The config.json that `AutoModelForCausalLM` reads, or None where no layout fits.
+    """The config.json that `AutoModelForCausalLM` reads (of an encoder-decoder
+    `AutoModelForSeq2SeqLM`), or None where no layout fits.
 
     `dtype` names what the weights are stored in. Our one dropout becomes the three of the GPTs;
-    Llama and its kin know attention's alone.
+    Llama and its kin know attention's alone. The ids that begin and end texts are those of an
+    encoder-decoder itself, whatever is given.
     """
     layout = hf_layout(config)
-    if layout is None or not isinstance(config, GPTConfig):
+    if layout is None:
         return None
-    header = {
+    header: dict[str, Any] = {
         "architectures": [_ARCHITECTURES[layout]],
         "model_type": layout,
         # The name before transformers 4.56; later versions read both.
         "torch_dtype": dtype,
+    }
+    if isinstance(config, EncoderDecoderConfig):
+        return header | marian_config(config)
+    if not isinstance(config, GPTConfig):
+        return None
+    header |= {
         "bos_token_id": bos_token_id,
         "eos_token_id": eos_token_id,
         "tie_word_embeddings": config.tie_embeddings,
@@ -141,13 +161,13 @@ def hf_config(
     return {**values, "use_sliding_window": False, "sliding_window": None}
 
 
-def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
+def config_from_hf(values: Mapping[str, Any]) -> GPTConfig | EncoderDecoderConfig:
     """Our configuration of the model that a Hugging Face config.json describes.
 
     Fields that the file leaves out have the defaults of transformers' config classes.
 
     Raises:
-        UsageError: another model_type, a missing field, or a feature that `GPTModel` lacks; the
+        UsageError: another model_type, a missing field, or a feature that our model lacks; the
             message names the field.
     """
     layout = values.get("model_type")
@@ -157,6 +177,8 @@ def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
         raise UsageError(
             "quantization_config is not supported; use the weights that are not quantised."
         )
+    if layout in MARIAN_ARCHITECTURES:
+        return config_from_marian(values)
     if layout in ("gpt2", "openai-gpt"):
         return _config_from_gpt(values, layout)
     return _config_from_llama(values, layout)
@@ -165,22 +187,22 @@ def config_from_hf(values: Mapping[str, Any]) -> GPTConfig:
 def _config_from_gpt(values: Mapping[str, Any], layout: str) -> GPTConfig:
     activation = values.get("activation_function", "gelu_new")
     if layout == "openai-gpt":
-        _require(values, "afn", "gelu")
+        require(values, "afn", "gelu")
     elif activation not in _ACTIVATIONS:
         raise UsageError(
             f"activation_function = {activation!r} is not supported; toolkit reads 'gelu_new' and "
             "'relu2'."
         )
-    _require(values, "scale_attn_weights", True)
-    _require(values, "scale_attn_by_inverse_layer_idx", False)
-    _require(values, "add_cross_attention", False)
+    require(values, "scale_attn_weights", True)
+    require(values, "scale_attn_by_inverse_layer_idx", False)
+    require(values, "add_cross_attention", False)
     return make_gpt_config(
-        _take(values, "vocab_size"),
+        take(values, "vocab_size"),
         preset="gpt2",
-        block_size=_take(values, "n_positions"),
-        n_layer=_take(values, "n_layer"),
-        n_head=_take(values, "n_head"),
-        n_embd=_take(values, "n_embd"),
+        block_size=take(values, "n_positions"),
+        n_layer=take(values, "n_layer"),
+        n_head=take(values, "n_head"),
+        n_embd=take(values, "n_embd"),
         n_inner=(values.get("n_inner") or 0) if layout == "gpt2" else 0,
         mlp=_ACTIVATIONS[activation] if layout == "gpt2" else "gelu",
         norm_order="pre" if layout == "gpt2" else "post",
@@ -191,23 +213,23 @@ def _config_from_gpt(values: Mapping[str, Any], layout: str) -> GPTConfig:
 
 
 def _config_from_llama(values: Mapping[str, Any], layout: str) -> GPTConfig:
-    _require(values, "hidden_act", "silu")
+    require(values, "hidden_act", "silu")
     bias = values.get("attention_bias", False)
     if layout != "llama":
-        _require(values, "attention_bias", False)
-        _require(values, "mlp_bias", False)
+        require(values, "attention_bias", False)
+        require(values, "mlp_bias", False)
     elif values.get("mlp_bias", False) != bias:
         raise UsageError("attention_bias and mlp_bias differ; GPTModel has biases or has none.")
     return make_gpt_config(
-        _take(values, "vocab_size"),
+        take(values, "vocab_size"),
         preset="modern",
-        block_size=_take(values, "max_position_embeddings"),
-        n_layer=_take(values, "num_hidden_layers"),
-        n_head=_take(values, "num_attention_heads"),
+        block_size=take(values, "max_position_embeddings"),
+        n_layer=take(values, "num_hidden_layers"),
+        n_head=take(values, "num_attention_heads"),
         n_kv_head=values.get("num_key_value_heads", _KV_HEADS_LEFT_OUT[layout]) or 0,
-        n_embd=_take(values, "hidden_size"),
+        n_embd=take(values, "hidden_size"),
         head_dim=values.get("head_dim") or (128 if layout == "qwen3" else 0),
-        n_inner=_take(values, "intermediate_size"),
+        n_inner=take(values, "intermediate_size"),
         qk_norm=layout == "qwen3",
         window=_window(values, layout),
         bias=bias,
@@ -222,10 +244,10 @@ def _window(values: Mapping[str, Any], layout: str) -> int:
     """How far attention sees in every layer; 0 for all of it."""
     if layout == "qwen3":
         return _qwen3_window(values)
-    _require(values, "use_sliding_window", False)
+    require(values, "use_sliding_window", False)
     if layout == "llama":
         return 0
-    _require(values, "layer_types", None)
+    require(values, "layer_types", None)
     return values.get("sliding_window", _WINDOW_LEFT_OUT) or 0
 
 
@@ -237,7 +259,7 @@ def _qwen3_window(values: Mapping[str, Any]) -> int:
     kinds = values.get("layer_types")
     if kinds is None:
         full = values.get("max_window_layers", _FULL_LAYERS_LEFT_OUT)
-        if not window or full == _take(values, "num_hidden_layers"):
+        if not window or full == take(values, "num_hidden_layers"):
             return 0
         if full == 0:
             return window
@@ -263,18 +285,6 @@ def _rope_theta(values: Mapping[str, Any]) -> float:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UsageError(f"rope_type = {kind!r} is not supported; toolkit reads 'default'.")
-    _require({**values, **rope}, "partial_rotary_factor", 1.0)
+    require({**values, **rope}, "partial_rotary_factor", 1.0)
     theta: float = rope.get("rope_theta", values.get("rope_theta", 10000.0))
     return theta
-
-
-def _take(values: Mapping[str, Any], field: str) -> Any:
-    if values.get(field) is None:
-        raise UsageError(f"the field {field} is missing.")
-    return values[field]
-
-
-def _require(values: Mapping[str, Any], field: str, supported: Any) -> None:
-    if values.get(field, supported) != supported:
-        value = values[field]
-        raise UsageError(f"{field} = {value!r} is not supported; toolkit reads {supported!r}.")

@@ -2,30 +2,46 @@
 arXiv:1804.00344), which is the Transformer of the paper with one matrix for all tokens, and Pegasus
 (Zhang et al. 2020, arXiv:1912.08777), the same with norms before each part and at the end.
 
-Only to train beside them (`hf_twin`): their positions are other waves, which are replaced, so that
-files of weights stay in our own layout.
+An `EncoderDecoderConfig` whose parts are theirs is written as their config.json, and such a file is
+read back into one. The weights are in `interop`. Fields as in transformers 4.51 to 5.x.
+
+Left out: a bias of the logits, sides of different widths, a vocabulary for each side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from torch import nn
-
-from toolkit.models.encoder_decoder import EncoderDecoderModel
+from toolkit.errors import UsageError
 from toolkit.models.encoder_decoder_config import EncoderDecoderConfig
-from toolkit.models.interop import StoredTensor, module_tensors, row_tensors
+from toolkit.models.hf_fields import require, take
 
-_ACTIVATIONS = {"relu": "relu", "gelu": "gelu_new", "relu2": "relu2"}
+MARIAN_ARCHITECTURES = {"marian": "MarianMTModel", "pegasus": "PegasusForConditionalGeneration"}
+"""Their classes by `model_type`."""
+_ACTIVATIONS: dict[str, Literal["relu", "gelu", "relu2"]] = {
+    "relu": "relu",
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "relu2": "relu2",
+}
+_NAMES = {"relu": "relu", "gelu": "gelu_new", "relu2": "relu2"}
 _NORM_EPS = 1e-5  # of all their norms
 
 
 def marian_layout(config: EncoderDecoderConfig) -> str | None:
-    """The layout that has a model's parts: "marian", "pegasus" or none."""
+    """The layout that has a model's parts: "marian", "pegasus" or none.
+
+    >>> parts = {"n_layer": 1, "n_embd": 8, "n_head": 2}
+    >>> marian_layout(EncoderDecoderConfig(9, **parts))
+    'marian'
+    >>> marian_layout(EncoderDecoderConfig(9, norm_order="pre", **parts))
+    'pegasus'
+    >>> marian_layout(EncoderDecoderConfig(9, source_vocab_size=9, **parts))
+    """
     fits = (
         (config.norm, config.norm_eps) == ("layernorm", _NORM_EPS)
-        and config.mlp in _ACTIVATIONS
+        and config.mlp in _NAMES
         and config.bias
         and config.tie_embeddings
         and config.source_vocab_size == 0
@@ -48,46 +64,77 @@ def marian_config(config: EncoderDecoderConfig) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.block_size,
         "d_model": config.n_embd,
-        "activation_function": _ACTIVATIONS[config.mlp],
+        "activation_function": _NAMES[config.mlp],
         "dropout": config.dropout,
         "attention_dropout": config.dropout,
         "activation_dropout": 0.0,
         "scale_embedding": True,
-        "pad_token_id": config.source_padding_id,
+        "tie_word_embeddings": True,
+        "is_encoder_decoder": True,
+        "bos_token_id": None,
+        "pad_token_id": config.padding_id,
         "eos_token_id": config.end_id,
+        # Their default would end a text with id 0 where it is cut off.
         "forced_eos_token_id": None,
         "decoder_start_token_id": config.begin_id,
     }
 
 
-def marian_tensors(model: EncoderDecoderModel) -> Iterator[tuple[str, StoredTensor]]:
-    """Where each of Marian's or Pegasus' parameters is in a model that fits."""
-    width = model.config.n_embd
-    yield "model.shared.weight", StoredTensor(model.tok_emb.weight)
-    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
-        blocks: Any = stack.blocks  # torch types what a ModuleList holds as Module
-        for index, block in enumerate(blocks):
-            name = f"model.{side}.layers.{index}"
-            heads = {"q_proj": width, "k_proj": width, "v_proj": width}
-            yield from row_tensors(f"{name}.self_attn", block.attn.qkv, heads)
-            yield from module_tensors(f"{name}.self_attn.out_proj", block.attn.proj)
-            yield from module_tensors(f"{name}.self_attn_layer_norm", block.norm1)
-            if side == "decoder":
-                cross = f"{name}.encoder_attn"
-                yield from module_tensors(f"{cross}.q_proj", block.cross.q)
-                yield from row_tensors(cross, block.cross.kv, {"k_proj": width, "v_proj": width})
-                yield from module_tensors(f"{cross}.out_proj", block.cross.proj)
-                yield from module_tensors(f"{cross}_layer_norm", block.cross_norm)
-            yield from module_tensors(f"{name}.fc1", block.mlp.up)
-            yield from module_tensors(f"{name}.fc2", block.mlp.down)
-            yield from module_tensors(f"{name}.final_layer_norm", block.norm2)
-        if stack.norm is not None:
-            yield from module_tensors(f"model.{side}.layer_norm", stack.norm)
+def marian_generation(config: EncoderDecoderConfig) -> dict[str, Any]:
+    """The generation_config.json with which transformers' `generate` writes what we do: the
+    likeliest tokens, as many as there are positions for, and of the special ids the end alone."""
+    values: dict[str, Any] = {
+        "pad_token_id": config.padding_id,
+        "eos_token_id": config.end_id,
+        "decoder_start_token_id": config.begin_id,
+        "max_new_tokens": config.block_size,
+    }
+    unwritten = list(range(config.num_written_ids, config.vocab_size))
+    return values | ({"suppress_tokens": unwritten} if unwritten else {})
 
 
-def set_positions(hf: Any, model: EncoderDecoderModel) -> None:
-    """Give the twin the paper's waves, which it has in another order of channels."""
-    for stack in (hf.model.encoder, hf.model.decoder):
-        table: nn.Embedding = stack.embed_positions
-        table.weight.data.copy_(model.sinusoids)
-        table.weight.requires_grad_(False)
+def config_from_marian(values: Mapping[str, Any]) -> EncoderDecoderConfig:
+    """Our configuration of what their config.json describes.
+
+    Raises:
+        UsageError: a field is missing, or asks for what our model lacks; the message names it.
+    """
+    activation = values.get("activation_function", "gelu")
+    if activation not in _ACTIVATIONS:
+        raise UsageError(
+            f"activation_function = {activation!r} is not supported; toolkit reads "
+            f"{', '.join(map(repr, _ACTIVATIONS))}."
+        )
+    require({"scale_embedding": False, **values}, "scale_embedding", True)
+    for field, supported in (
+        ("share_encoder_decoder_embeddings", True),
+        ("tie_word_embeddings", True),
+        ("normalize_embedding", False),
+    ):
+        require(values, field, supported)
+    vocab_size = take(values, "vocab_size")
+    if values.get("decoder_vocab_size"):
+        require(values, "decoder_vocab_size", vocab_size)
+    for field in ("attention_heads", "ffn_dim"):
+        if take(values, f"encoder_{field}") != take(values, f"decoder_{field}"):
+            raise UsageError(
+                f"encoder_{field} and decoder_{field} differ; our model has one for both sides."
+            )
+    end_id = take(values, "eos_token_id")
+    if not isinstance(end_id, int):
+        raise UsageError(f"eos_token_id = {end_id!r} is not supported; toolkit reads one id.")
+    return EncoderDecoderConfig(
+        vocab_size=vocab_size,
+        block_size=take(values, "max_position_embeddings"),
+        n_layer=take(values, "decoder_layers"),
+        n_encoder_layer=take(values, "encoder_layers"),
+        n_head=take(values, "decoder_attention_heads"),
+        n_embd=take(values, "d_model"),
+        n_inner=take(values, "decoder_ffn_dim"),
+        norm_order="post" if values["model_type"] == "marian" else "pre",
+        mlp=_ACTIVATIONS[activation],
+        dropout=values.get("dropout", 0.1),
+        end_id=end_id,
+        begin_id=take(values, "decoder_start_token_id"),
+        padding_id=take(values, "pad_token_id"),
+    )

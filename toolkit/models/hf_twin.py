@@ -12,7 +12,7 @@ Left out: models without a counterpart, OpenAI's first GPT, dropout that the cou
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,7 @@ from torch import Tensor, nn
 from toolkit.errors import MissingExtraError, UsageError
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import ModelConfig
-from toolkit.models.encoder_decoder import EncoderDecoderModel
-from toolkit.models.encoder_decoder_config import EncoderDecoderConfig
 from toolkit.models.hf_configs import hf_config, hf_layout
-from toolkit.models.hf_marian import marian_config, marian_layout, marian_tensors, set_positions
 from toolkit.models.interop import StoredTensor, stored_tensors
 
 TWIN_LAYOUTS = ("gpt2", "llama", "marian", "mistral", "pegasus", "qwen3")
@@ -36,7 +33,7 @@ class Piece:
     """A parameter of the twin, and how it lies in one of the model's.
 
     Attributes:
-        parameter: the twin's.
+        parameter: the twin's; its channels may be in another order, which no optimizer minds.
         transposed: it is the transpose.
         whole: it is all of the model's parameter, not some rows of it.
     """
@@ -62,7 +59,7 @@ class HuggingFaceTwin:
         layout = require_twin(model.config)
         self.model = model
         self.hf = _build(model, layout).to(model.device)
-        self._stored = _tensors(model, layout)
+        self._stored = stored_tensors(model, layout)
         self._parameters: dict[str, nn.Parameter] = dict(self.hf.named_parameters())
         self.write()
 
@@ -121,7 +118,7 @@ class HuggingFaceTwin:
             if not whole:
                 start = view.storage_offset() // gradient[0].numel()
                 gradient = gradient[start : start + view.size(0)]
-            found[name] = (gradient.t() if stored.transposed else gradient, parameter.grad)
+            found[name] = (replace(stored, parameter=gradient).stored(), parameter.grad)
         return found
 
 
@@ -133,8 +130,6 @@ def require_twin(config: ModelConfig) -> str:
         MissingExtraError: transformers, or what its Trainer needs, is not installed.
     """
     layout = hf_layout(config)
-    if isinstance(config, EncoderDecoderConfig):
-        layout = marian_layout(config)
     if layout not in TWIN_LAYOUTS:
         raise UsageError(
             "--backend huggingface: transformers has no model with these parts. It has the presets "
@@ -154,30 +149,17 @@ def require_twin(config: ModelConfig) -> str:
     return str(layout)
 
 
-def _tensors(model: LanguageModel, layout: str) -> dict[str, StoredTensor]:
-    if isinstance(model, EncoderDecoderModel):
-        return dict(marian_tensors(model))
-    return stored_tensors(model, layout)
-
-
 def _build(model: LanguageModel, layout: str) -> Any:
     """The twin with weights that do not matter; torch's random state is as before."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    build: Any
-    if isinstance(model, EncoderDecoderModel):
-        values = marian_config(model.config)
-        build = AutoModelForSeq2SeqLM.from_config
-    else:
-        values = hf_config(model.config) or {}
-        # The first is an older name of the last, and all are for files.
-        for field in ("torch_dtype", "model_type", "architectures"):
-            values.pop(field)
-        build = AutoModelForCausalLM.from_config
+    values = hf_config(model.config) or {}
+    # The first is an older name of the last, and all are for files.
+    for field in ("torch_dtype", "model_type", "architectures"):
+        values.pop(field)
+    build: Any = AutoModelForSeq2SeqLM if model.takes_source else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
-        hf = build(AutoConfig.for_model(layout, **values))
-    if isinstance(model, EncoderDecoderModel):
-        set_positions(hf, model)
-    else:
+        hf = build.from_config(AutoConfig.for_model(layout, **values))
+    if not model.takes_source:
         hf.loss_type = "ForCausalLM"  # as it takes anyway, saying aloud that it had to guess
     return hf

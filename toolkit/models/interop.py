@@ -1,10 +1,16 @@
-"""Hugging Face's weights in and out: GPT, GPT-2, Llama, Mistral and Qwen3.
+"""Hugging Face's weights in and out: GPT, GPT-2, Llama, Mistral, Qwen3, Marian and Pegasus.
 
-A `GPTModel` whose parts are those of one of these models is that model, number for number: only
-the names differ, the GPTs keep their matrices transposed, and the others keep apart what is one
-matrix here. One table (`stored_tensors`) says which rows of which parameter are which tensor of the
-file; it is read in both directions, so the two cannot disagree. Layouts as in transformers 4.51 to
-5.x; their configurations are in `hf_configs`.
+A model whose parts are those of one of these models is that model, number for number: only
+the names differ, the GPTs keep their matrices transposed, the others keep apart what is one
+matrix here, and the last two have the channels in another order. One table (`stored_tensors`) says
+which rows of which parameter are which tensor of the file; it is read in both directions, so the
+two cannot disagree. Layouts as in transformers 4.51 to 5.x; their configurations are in
+`hf_configs`.
+
+The order of channels: Marian and Pegasus have all sines of the positions first, then all cosines,
+where the paper's alternate. Nothing else in a model tells one channel of the residual stream from
+another, so putting the even channels before the odd ones, in everything that reads or writes the
+stream, makes the one model out of the other, with the same logits up to the rounding of sums.
 
 Left out: quantised weights.
 """
@@ -12,7 +18,7 @@ Left out: quantised weights.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,12 +26,18 @@ from torch import Tensor, nn
 
 from toolkit.errors import UsageError
 from toolkit.models.base import LanguageModel
+from toolkit.models.encoder_decoder import EncoderDecoderModel
 from toolkit.models.gpt import GPTModel
 from toolkit.models.hf_configs import config_from_hf, hf_layout
+from toolkit.models.registry import build_model
 
 # Buffers that older files hold beside the weights: causal masks and rotary frequencies.
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 _HEAD = "lm_head.weight"
+_SIDES = ("encoder", "decoder")
+# Where one matrix is all of them, a file may hold it more than once.
+_COPIES = (_HEAD, *(f"model.{side}.embed_tokens.weight" for side in _SIDES))
+_BIAS = "final_logits_bias"  # of Marian's and Pegasus' logits
 
 
 @dataclass(frozen=True)
@@ -35,32 +47,46 @@ class StoredTensor:
     Attributes:
         parameter: a parameter of the model, or some rows of one: a view that shares its memory.
         transposed: the file holds the transpose.
+        halved: the axis along which the file holds the even channels first, then the odd ones.
     """
 
     parameter: Tensor
     transposed: bool = False
+    halved: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the file."""
-        return tuple(self._as_stored().shape)
+        shape = tuple(self.parameter.shape)
+        return shape[::-1] if self.transposed else shape
+
+    def stored(self) -> Tensor:
+        """The tensor as the file holds it, where the parameter is."""
+        return self._as_stored().reshape(self.shape)
 
     def read(self) -> Tensor:
         """The tensor as the file holds it, contiguous, on the CPU."""
-        return self._as_stored().cpu().contiguous()
+        return self.stored().cpu().contiguous()
 
     def fill(self, stored: Tensor) -> None:
         """Set the parameter from what the file holds, in the parameter's dtype."""
-        self._as_stored().copy_(stored)
+        view = self._as_stored()
+        view.copy_(stored.reshape(view.shape))
 
     def _as_stored(self) -> Tensor:
-        detached = self.parameter.detach()
-        return detached.t() if self.transposed else detached
+        """A view of the parameter in the order of the file; a halved axis is two, (2, C/2)."""
+        view = self.parameter.detach()
+        if self.halved is not None:
+            pairs = torch.unflatten(view, self.halved, (-1, 2))  # (…, C/2, 2, …)
+            view = pairs.transpose(self.halved, self.halved + 1)
+        return view.t() if self.transposed else view
 
 
 def stored_tensors(model: LanguageModel, layout: str | None) -> dict[str, StoredTensor]:
     """What a weights file holds for `model`: under the names of a Hugging Face layout that fits
     it, or under our own (None). A tied head is the embedding and not stored again."""
+    if layout is not None and isinstance(model, EncoderDecoderModel):
+        return dict(_marian_tensors(model))
     if layout is None or not isinstance(model, GPTModel):
         return {name: StoredTensor(parameter) for name, parameter in model.named_parameters()}
     if layout == "gpt2":
@@ -82,17 +108,26 @@ def to_hf_state_dict(model: LanguageModel) -> dict[str, Tensor]:
             f"No Hugging Face layout has the parts of this {model.name} model; the presets gpt2 "
             "and modern have one."
         )
-    return {name: stored.read() for name, stored in stored_tensors(model, layout).items()}
+    tensors = {name: stored.read() for name, stored in stored_tensors(model, layout).items()}
+    return tensors | fixed_tensors(model, layout)
 
 
-def from_hf(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> GPTModel:
+def fixed_tensors(model: LanguageModel, layout: str | None) -> dict[str, Tensor]:
+    """What a weights file holds beside the parameters: the positions of Marian and Pegasus."""
+    if layout is None or not isinstance(model, EncoderDecoderModel):
+        return {}
+    waves = StoredTensor(model.sinusoids, halved=1)
+    return {f"model.{side}.embed_positions.weight": waves.read() for side in _SIDES}
+
+
+def from_hf(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> LanguageModel:
     """A model from a Hugging Face config.json and its weights, in float32, on the CPU.
 
     Raises:
         UsageError: a model or feature that is not supported, or weights that are missing,
             unexpected or of another shape; the message names them as the file does.
     """
-    model = GPTModel(config_from_hf(config), init=False)
+    model = build_model(config_from_hf(config), init=False)
     fill_model(model, state_dict, config["model_type"])
     return model
 
@@ -106,7 +141,10 @@ def fill_model(model: LanguageModel, state_dict: Mapping[str, Tensor], layout: s
         UsageError: tensors are missing, unexpected or of another shape; then none is set.
     """
     expected = stored_tensors(model, layout)
-    found = dict(state_dict) if layout is None else _normalise(state_dict, expected)
+    found = dict(state_dict)
+    if layout is not None:
+        found = _normalise(state_dict, expected)
+        _drop_fixed(found, fixed_tensors(model, layout))
     missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     if missing:
         raise UsageError(f"it has no tensor {_names(missing)}; the config asks for it.")
@@ -132,13 +170,29 @@ def _normalise(
     outer = "transformer."
     if embedding not in found and embedding.removeprefix(outer) in found:
         found = {name if name == _HEAD else outer + name: tensor for name, tensor in found.items()}
-    if _HEAD in found and _HEAD not in expected:
-        if embedding in found and not torch.equal(found[_HEAD], found[embedding]):
-            raise UsageError(
-                f"tensor {_HEAD} differs from {embedding}, though tie_word_embeddings is true."
-            )
-        del found[_HEAD]
+    for copy in _COPIES:
+        if copy in found and copy not in expected:
+            if embedding in found and not torch.equal(found[copy], found[embedding]):
+                raise UsageError(
+                    f"tensor {copy} differs from {embedding}, though tie_word_embeddings is true."
+                )
+            del found[copy]
     return found
+
+
+def _drop_fixed(found: dict[str, Tensor], fixed: Mapping[str, Tensor]) -> None:
+    """Take out what is no parameter, after a look at whether it is what our model has in its place.
+
+    Raises:
+        UsageError: other positions, or a bias of the logits.
+    """
+    for name, ours in fixed.items():
+        theirs = found.pop(name, ours)
+        # Far above the rounding of bfloat16, far below the difference of any other waves.
+        if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, atol=1e-2):
+            raise UsageError(f"tensor {name} holds other positions than the sinusoids of its size.")
+    if fixed and _BIAS in found and bool(found.pop(_BIAS).any()):
+        raise UsageError(f"tensor {_BIAS} is not zero, and this model has no bias of its logits.")
 
 
 def _gpt_tensors(
@@ -184,6 +238,43 @@ def _llama_tensors(model: GPTModel) -> Iterator[tuple[str, StoredTensor]]:
     yield from module_tensors("model.norm", model.norm)
     if model.head is not None:
         yield from module_tensors("lm_head", model.head)
+
+
+def _marian_tensors(model: EncoderDecoderModel) -> Iterator[tuple[str, StoredTensor]]:
+    """Marian and Pegasus, which has a norm more on each side."""
+    width = model.config.n_embd
+    yield from _reading(module_tensors("model.shared", model.tok_emb))
+    for side, stack in zip(_SIDES, (model.encoder, model.decoder), strict=True):
+        blocks: Any = stack.blocks  # as in `_blocks`
+        for index, block in enumerate(blocks):
+            name = f"model.{side}.layers.{index}"
+            heads = {"q_proj": width, "k_proj": width, "v_proj": width}
+            yield from _reading(row_tensors(f"{name}.self_attn", block.attn.qkv, heads))
+            yield from _writing(module_tensors(f"{name}.self_attn.out_proj", block.attn.proj))
+            yield from _writing(module_tensors(f"{name}.self_attn_layer_norm", block.norm1))
+            if side == "decoder":
+                cross, of_source = f"{name}.encoder_attn", {"k_proj": width, "v_proj": width}
+                yield from _reading(module_tensors(f"{cross}.q_proj", block.cross.q))
+                yield from _reading(row_tensors(cross, block.cross.kv, of_source))
+                yield from _writing(module_tensors(f"{cross}.out_proj", block.cross.proj))
+                yield from _writing(module_tensors(f"{cross}_layer_norm", block.cross_norm))
+            yield from _reading(module_tensors(f"{name}.fc1", block.mlp.up))
+            yield from _writing(module_tensors(f"{name}.fc2", block.mlp.down))
+            yield from _writing(module_tensors(f"{name}.final_layer_norm", block.norm2))
+        if stack.norm is not None:
+            yield from _writing(module_tensors(f"model.{side}.layer_norm", stack.norm))
+
+
+def _reading(tensors: Iterable[tuple[str, StoredTensor]]) -> Iterator[tuple[str, StoredTensor]]:
+    """Of a layer that reads the stream: the columns of its matrix are channels."""
+    for name, stored in tensors:
+        yield name, stored if stored.parameter.dim() == 1 else replace(stored, halved=1)
+
+
+def _writing(tensors: Iterable[tuple[str, StoredTensor]]) -> Iterator[tuple[str, StoredTensor]]:
+    """Of a layer that writes the stream, or a norm of it: rows, biases and weights are channels."""
+    for name, stored in tensors:
+        yield name, replace(stored, halved=0)
 
 
 def _blocks(model: GPTModel) -> Iterable[Any]:

@@ -1,9 +1,10 @@
 """Saving a model to a folder and opening it again: config.json and model.safetensors.
 
 Where the parts are those of a model in `hf_configs`, both files are in Hugging Face's own layout,
-so that `transformers.AutoModelForCausalLM.from_pretrained(folder)` opens them too, and folders
-from the Hugging Face Hub open here. Other models are saved in toolkit's layout
-(`model_type: "toolkit-…"`). Nothing is ever unpickled: safetensors and JSON only.
+so that `transformers.AutoModelForCausalLM.from_pretrained(folder)` opens them too (an
+encoder-decoder `AutoModelForSeq2SeqLM`), and folders from the Hugging Face Hub open here. Other
+models are saved in toolkit's layout (`model_type: "toolkit-…"`). Nothing is ever unpickled:
+safetensors and JSON only.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from toolkit.errors import MissingExtraError, RunError, UsageError
 from toolkit.files import write_bytes, write_json
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import ModelConfig
+from toolkit.models.encoder_decoder_config import EncoderDecoderConfig
 from toolkit.models.hf_configs import HF_MODEL_TYPES, config_from_hf, hf_config, hf_layout
-from toolkit.models.interop import fill_model, stored_tensors
+from toolkit.models.hf_marian import marian_generation
+from toolkit.models.interop import fill_model, fixed_tensors, stored_tensors
 from toolkit.models.registry import (
     MODEL_TYPE_PREFIX,
     MODELS,
@@ -57,21 +60,27 @@ def save_pretrained(
     """Write config.json and model.safetensors, each in one step.
 
     The token ids tell Hugging Face's `generate` where texts begin and end; Llama 3 has several
-    that end one.
+    that end one. An encoder-decoder has its own; in a layout of Hugging Face's it also gets a
+    generation_config.json, for their `generate` would write no more than 20 tokens.
 
     Raises:
         ToolkitError: a file could not be written; the one that was there before stays.
     """
     folder = Path(folder)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    layout = hf_layout(model.config)
     config = hf_config(model.config, dtype=dtype) or config_to_dict(model.config)
-    config |= {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
-    if pad_token_id is not None:
-        config["pad_token_id"] = pad_token_id
-    stored = stored_tensors(model, hf_layout(model.config))
+    if not model.takes_source:
+        config |= {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
+        if pad_token_id is not None:
+            config["pad_token_id"] = pad_token_id
+    stored = stored_tensors(model, layout)
     tensors = {name: tensor.read() for name, tensor in stored.items()}
+    tensors |= fixed_tensors(model, layout)
     # The weights first: a new folder has a config.json only when the rest is there.
     write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors, {"format": "pt"}))
+    if layout is not None and isinstance(model.config, EncoderDecoderConfig):
+        write_json(folder / GENERATION_FILE, marian_generation(model.config))
     write_json(folder / CONFIG_FILE, config)
 
 
