@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 LOSS_TOLERANCE = 1e-4  # nats a token: float32's last digits, grown over some dozen steps
 TOLERANCE = 1e-4  # of a tensor's largest number
@@ -87,7 +88,9 @@ class Comparison:
     """Two trainings side by side, and one forward and backward pass of the same weights.
 
     Attributes:
-        corpus, tokenizer, model, preset, device, dtype, seed, batch_size, block_size: of both.
+        corpus: the name of the text, or of the task.
+        tokenizer, model, preset, device, dtype, seed, batch_size, label_smoothing: of both.
+        config: of both models, by the names of its fields.
         toolkit, huggingface: the two.
         weights: between the trained weights of the two, all of them.
         logits, hidden, gradients: of one batch, with the weights that our side has learned; hidden
@@ -105,7 +108,8 @@ class Comparison:
     dtype: str
     seed: int
     batch_size: int
-    block_size: int
+    label_smoothing: float
+    config: dict[str, Any]
     toolkit: Side
     huggingface: Side
     weights: Difference
@@ -114,6 +118,11 @@ class Comparison:
     gradients: tuple[Difference, ...]
     same_tokens: int
     generated: int
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether the models translate."""
+        return "n_encoder_layer" in self.config
 
     @property
     def steps(self) -> int:
@@ -150,5 +159,6 @@ class Comparison:
 
     @property
     def largest_gradient(self) -> Difference:
-        """The gradient that differs most, for its scale."""
-        return max(self.gradients, key=lambda difference: difference.relative)
+        """The gradient that differs most. Not for its scale: that of a bias of keys, which softmax
+        does not see, is rounding alone."""
+        return max(self.gradients, key=lambda difference: difference.largest)

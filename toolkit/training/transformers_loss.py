@@ -8,7 +8,7 @@ shifts itself, and ours are shifted already.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from toolkit.models.base import IGNORE_INDEX
 from toolkit.models.hf_twin import HuggingFaceTwin
+
+if TYPE_CHECKING:
+    from toolkit.data.training_data import Batch
 
 
 class StepLoss:
@@ -53,12 +56,10 @@ class StepLoss:
         return smoothed
 
 
-def loss_of_twin(twin: HuggingFaceTwin, batch: tuple[Tensor, ...], label_smoothing: float) -> Tensor:
+def loss_of_twin(twin: HuggingFaceTwin, batch: Batch, label_smoothing: float) -> Tensor:
     """The mean loss of one batch of ours with which transformers trains the twin, in nats."""
     if not label_smoothing:
         return twin.loss(*batch)
-    inputs = twin.inputs(*batch)
-    labels = inputs.pop("labels")  # (B, T)
-    inputs.pop("shift_labels", None)
+    ids, labels, *source = batch  # (B, T), (B, T), and (B, S) if any
     count = (labels != IGNORE_INDEX).sum()
-    return StepLoss(label_smoothing)(twin.hf(**inputs), labels, count)
+    return StepLoss(label_smoothing)(twin.hf(**twin.read_inputs(ids, *source)), labels, count)
