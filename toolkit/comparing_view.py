@@ -44,6 +44,8 @@ def print_comparison(found: Comparison, *, quiet: bool) -> None:
     out.print(
         f"Losses        {_first(step, 'step')} (tolerance {LOSS_TOLERANCE:g} nats)", highlight=False
     )
+    if found.own_differences:
+        out.print(f"Rounding      {_rounding(found)}", highlight=False)
     out.print(
         f"Forward pass  {_first(layer, 'point')} (tolerance {TOLERANCE:g} of the largest number)",
         highlight=False,
@@ -128,6 +130,15 @@ def _is_shown(name: str) -> bool:
     """Whether a point has a row: the stream, and what came into it from the other stack."""
     within = "blocks." in name
     return not within or name.endswith(("resid_pre", "cross.out", "resid_post"))
+
+
+def _rounding(found: Comparison) -> str:
+    """Whether losses differ because numbers are rounded, or for another reason."""
+    worst = f"{max(map(abs, found.own_differences)):.1e}"
+    own = "with its weights changed in their last bit"
+    if found.first_own_step is None:
+        return f"is not why: {own} toolkit stays within {worst} nats of itself"
+    return f"{own} toolkit differs from itself at step {found.first_own_step}, by {worst} at most"
 
 
 def _first(where: int | str | None, what: str) -> str:

@@ -96,7 +96,7 @@ def compare(
     ] = None,
     dropout: Annotated[
         float | None,
-        panel_option(MODEL, help="Default 0: the two sides would not drop out the same."),
+        panel_option(MODEL, help="Default 0: else the two need not draw the same."),
     ] = None,
     batch_size: Annotated[int | None, panel_option(TRAINING, help="Sequences a step.")] = None,
     optimizer: Annotated[

@@ -42,6 +42,7 @@ def comparison_to_json(found: Comparison) -> dict[str, Any]:
         "loss_tolerance": LOSS_TOLERANCE,
         "tolerance": TOLERANCE,
         "first_step": found.first_step,
+        "first_own_step": found.first_own_step,
         "first_layer": found.first_layer,
     }
 
@@ -70,13 +71,13 @@ def comparison_figure(found: Comparison) -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     with paper_style():
-        figure = new_figure(5.0, width=7.2)
+        figure = new_figure(5.6, width=7.2)
         axes: Any = figure.subplot_mosaic(
             [["losses", "differences", "seconds"], ["hidden"] * 3], height_ratios=[1.0, 1.1]
         )
         styles = [series_style(0), series_style(1)]
         lines = _draw_losses(axes["losses"], found, styles)
-        _draw_loss_differences(axes["differences"], found)
+        lines += _draw_loss_differences(axes["differences"], found)
         _draw_seconds(axes["seconds"], found, styles)
         limit = _draw_hidden(axes["hidden"], found)
         legend_below(figure, [*lines, limit])
@@ -94,17 +95,27 @@ def _draw_losses(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> lis
             steps, side.losses, color=style.color, ls=style.line, lw=width, label=side.name
         )
         lines.append(line)
-    axes.set(xlabel="step", ylabel="training loss, nats a token")
+    axes.set(xlabel="step", ylabel="loss, nats a token")
     return lines
 
 
-def _draw_loss_differences(axes: Any, found: Comparison) -> None:
+def _draw_loss_differences(axes: Any, found: Comparison) -> list[Any]:
     steps = range(1, found.steps + 1)
-    drawn = [max(abs(difference), _LOWEST) for difference in found.loss_differences]
-    axes.plot(steps, drawn, "o", color="black", ms=2.5)
+
+    def draw(differences: tuple[float, ...], look: str, **style: Any) -> Any:
+        drawn = [max(abs(difference), _LOWEST) for difference in differences]
+        (points,) = axes.plot(steps, drawn, look, **style)
+        return points
+
+    draw(found.loss_differences, "o", color="black", ms=2.5)
+    named = []
+    if found.own_differences:
+        color = series_style(2).color
+        named = [draw(found.own_differences, "x", color=color, ms=3, label="last bits changed")]
     axes.axhline(LOSS_TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)))
     axes.set_yscale("log")
     axes.set(xlabel="step (0 is drawn at the bottom)", ylabel="|difference of the losses|")
+    return named
 
 
 def _draw_seconds(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> None:

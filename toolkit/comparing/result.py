@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,8 @@ class Comparison:
         same_tokens: how many of the tokens that the two generated greedily from the same prompt are
             the same before the first that is not.
         generated: how many were generated.
+        own_losses: where the losses of the two differ, ours once more, from weights that were
+            changed in their last bit: how far rounding alone leads away. Else empty.
     """
 
     corpus: str
@@ -118,6 +121,7 @@ class Comparison:
     gradients: tuple[Difference, ...]
     same_tokens: int
     generated: int
+    own_losses: tuple[float, ...] = ()
 
     @property
     def of_pairs(self) -> bool:
@@ -132,9 +136,12 @@ class Comparison:
     @property
     def loss_differences(self) -> tuple[float, ...]:
         """Of each step, ours less theirs."""
-        return tuple(
-            a - b for a, b in zip(self.toolkit.losses, self.huggingface.losses, strict=True)
-        )
+        return _differences(self.toolkit.losses, self.huggingface.losses)
+
+    @property
+    def own_differences(self) -> tuple[float, ...]:
+        """Of each step, ours less `own_losses`; empty without those."""
+        return _differences(self.toolkit.losses, self.own_losses) if self.own_losses else ()
 
     @property
     def largest_loss_difference(self) -> float:
@@ -144,10 +151,12 @@ class Comparison:
     @property
     def first_step(self) -> int | None:
         """The first step whose losses differ by more than `LOSS_TOLERANCE`; counted from 1."""
-        for step, difference in enumerate(self.loss_differences, start=1):
-            if not abs(difference) <= LOSS_TOLERANCE:
-                return step
-        return None
+        return first_step(self.loss_differences)
+
+    @property
+    def first_own_step(self) -> int | None:
+        """The same of `own_losses`: ours against itself."""
+        return first_step(self.own_differences)
 
     @property
     def first_layer(self) -> str | None:
@@ -162,3 +171,15 @@ class Comparison:
         """The gradient that differs most. Not for its scale: that of a bias of keys, which softmax
         does not see, is rounding alone."""
         return max(self.gradients, key=lambda difference: difference.largest)
+
+
+def first_step(differences: Sequence[float]) -> int | None:
+    """The first of the steps, counted from 1, with a difference above `LOSS_TOLERANCE`."""
+    for step, difference in enumerate(differences, start=1):
+        if not abs(difference) <= LOSS_TOLERANCE:
+            return step
+    return None
+
+
+def _differences(ours: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(ours, others, strict=True))

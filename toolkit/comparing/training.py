@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from toolkit.comparing.compared import compared
@@ -21,12 +22,12 @@ from toolkit.comparing.measurements import Step, generation_speeds, step_memory,
 from toolkit.comparing.result import SIDES, Comparison, Side
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.errors import UsageError
+from toolkit.models import LanguageModel
 from toolkit.models.config import flag
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.pipeline import TrainingSession
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import Trainer
-from toolkit.training.backends import trainer_class
 from toolkit.training.losses import training_losses
 from toolkit.training.transformers_loss import loss_of_twin
 
@@ -50,7 +51,8 @@ def compare_backends(
     """Train a model by us and by transformers' Trainer, and compare all that can be.
 
     No run is left behind. In float32 unless a `dtype` is given, and pairs (`task`) without dropout
-    unless it is: the two sides draw it in another order, so that their losses would differ.
+    unless it is: the two sides need not draw the same. Where losses differ, ours is trained once
+    more from weights that are changed in their last bit, to see what rounding does alone.
 
     Args:
         steps: optimizer steps of each.
@@ -89,7 +91,7 @@ def compare_backends(
         )
         theirs = session.trainer
         config = dataclasses.replace(theirs.config, backend="toolkit", compile=False)
-        ours = trainer_class("toolkit")(copy.deepcopy(session.model), theirs.dataset, config)
+        ours = Trainer(copy.deepcopy(session.model), theirs.dataset, config)
         try:
             return _compare(session, ours, theirs, steps, on_step or _nobody)
         finally:
@@ -106,6 +108,7 @@ def _compare(
     info, smoothing = session.run.info, ours.config.label_smoothing
     batch = ours.loader.peek()
     ids, targets, *source = batch  # (B, T), (B, T), and of pairs (B, S)
+    start = copy.deepcopy(ours.model)
     measured = _train_in_turn(ours, theirs, steps, on_step)
     trained = _twin_of(theirs)
     equal = HuggingFaceTwin(ours.model)  # with the weights that ours has learned
@@ -123,7 +126,7 @@ def _compare(
         side: _side(side, trainer, measured[side], losses[side], speeds[side])
         for side, trainer in zip(SIDES, (ours, theirs), strict=True)
     }
-    return Comparison(
+    found = Comparison(
         corpus=str(info.corpus["name"]),
         tokenizer=str(info.tokenizer["spec"]),
         model=info.model["name"],
@@ -134,7 +137,8 @@ def _compare(
         batch_size=ours.config.batch_size,
         label_smoothing=smoothing,
         config=info.model["config"],
-        **sides,
+        toolkit=sides["toolkit"],
+        huggingface=sides["huggingface"],
         weights=weight_difference(equal, trained),
         logits=logits,
         hidden=hidden,
@@ -142,6 +146,9 @@ def _compare(
         same_tokens=_same_at_first(*texts.values()),
         generated=new_tokens,
     )
+    if found.first_step is None:
+        return found
+    return dataclasses.replace(found, own_losses=_losses_after_rounding(start, ours, steps))
 
 
 def _train_in_turn(
@@ -157,6 +164,19 @@ def _train_in_turn(
             measured[side].append(timed_step(trainers[side]))
         on_step(step, *(measured[side][-1].loss for side in SIDES))
     return measured
+
+
+def _losses_after_rounding(start: LanguageModel, ours: Trainer, steps: int) -> tuple[float, ...]:
+    """What our losses would have been had each weight at the start been one float away."""
+    source = torch.Generator().manual_seed(ours.config.seed)
+    with torch.no_grad():
+        for weight in start.parameters():
+            up = torch.rand(weight.shape, generator=source) < 0.5
+            ends = torch.where(up, torch.inf, -torch.inf).to(weight)
+            weight.copy_(torch.nextafter(weight, ends))
+    trainer = Trainer(start, ours.dataset, ours.config)
+    trainer.trained.train()
+    return tuple(trainer.train_step()[0] for _ in range(steps))
 
 
 def _side(
