@@ -258,15 +258,17 @@ def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:
         ({"dropout": 0.1}, "drops out attention weights alone"),
         ({"compile": True}, "--compile is not for --backend huggingface"),
         ({"dtype": "float16"}, "--dtype float16 on a CPU is not for --backend huggingface"),
+        ({"task": "copy", "src_tokenizer": "char"}, "with one vocabulary for both sides"),
     ],
 )
 def test_what_the_backend_does_not_have_is_refused_before_there_is_a_run(
     text: str, options: dict[str, Any], message: str
 ) -> None:
     shape = {"block_size": 16} if "model" in options else SHAPE
+    materials = [] if "task" in options else [text, "char"]
     with pytest.raises(UsageError, match=message):
         toolkit.train(
-            text, "char", backend="huggingface", out="refused", device="cpu", **shape, **options
+            *materials, backend="huggingface", out="refused", device="cpu", **shape, **options
         )
     assert not Path("refused").exists()
 
