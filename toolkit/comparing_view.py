@@ -135,10 +135,12 @@ def _is_shown(name: str) -> bool:
 def _rounding(found: Comparison) -> str:
     """Whether losses differ because numbers are rounded, or for another reason."""
     worst = f"{max(map(abs, found.own_differences)):.1e}"
-    own = "with its weights changed in their last bit"
     if found.first_own_step is None:
-        return f"is not why: {own} toolkit stays within {worst} nats of itself"
-    return f"{own} toolkit differs from itself at step {found.first_own_step}, by {worst} at most"
+        return f"is not why: with the last bits of its weights changed toolkit stays within {worst}"
+    return (
+        "with the last bits of its weights changed toolkit differs from itself at step "
+        f"{found.first_own_step}, by {worst} at most"
+    )
 
 
 def _first(where: int | str | None, what: str) -> str:

@@ -99,8 +99,9 @@ class Comparison:
         same_tokens: how many of the tokens that the two generated greedily from the same prompt are
             the same before the first that is not.
         generated: how many were generated.
-        own_losses: where the losses of the two differ, ours once more, from weights that were
-            changed in their last bit: how far rounding alone leads away. Else empty.
+        own_losses: where the losses of the two differ, ours once more, with weights that were
+            changed in their last bit before each step: how far rounding alone leads away. Else
+            empty.
     """
 
     corpus: str

@@ -52,7 +52,7 @@ def compare_backends(
 
     No run is left behind. In float32 unless a `dtype` is given, and pairs (`task`) without dropout
     unless it is: the two sides need not draw the same. Where losses differ, ours is trained once
-    more from weights that are changed in their last bit, to see what rounding does alone.
+    more with weights that are changed in their last bit, to see what rounding does alone.
 
     Args:
         steps: optimizer steps of each.
@@ -167,16 +167,19 @@ def _train_in_turn(
 
 
 def _losses_after_rounding(start: LanguageModel, ours: Trainer, steps: int) -> tuple[float, ...]:
-    """What our losses would have been had each weight at the start been one float away."""
+    """What our losses would have been with each weight one float away before each step."""
     source = torch.Generator().manual_seed(ours.config.seed)
-    with torch.no_grad():
-        for weight in start.parameters():
-            up = torch.rand(weight.shape, generator=source) < 0.5
-            ends = torch.where(up, torch.inf, -torch.inf).to(weight)
-            weight.copy_(torch.nextafter(weight, ends))
     trainer = Trainer(start, ours.dataset, ours.config)
     trainer.trained.train()
-    return tuple(trainer.train_step()[0] for _ in range(steps))
+    losses = []
+    for _ in range(steps):
+        with torch.no_grad():
+            for weight in start.parameters():
+                up = torch.rand(weight.shape, generator=source) < 0.5
+                ends = torch.where(up, torch.inf, -torch.inf).to(weight)
+                weight.copy_(torch.nextafter(weight, ends))
+        losses.append(trainer.train_step()[0])
+    return tuple(losses)
 
 
 def _side(
