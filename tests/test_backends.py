@@ -321,9 +321,11 @@ def test_our_own_training_does_without_transformers() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(text: str) -> None:
-    train(text, "huggingface", max_steps=6, preset="gpt2")
-    options = {**SMALL, "max_steps": 6, "log_every": None, "preset": "gpt2"}
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_two_processes_train_as_one(text: str, smoothing: float) -> None:
+    own = {"max_steps": 6, "preset": "gpt2", "label_smoothing": smoothing}
+    train(text, "huggingface", **own)
+    options = {**SMALL, "log_every": None, **own}
     arguments = ["-c", text, "-t", "char", "--backend", "huggingface", "--out", "two", "-q"]
     for name, value in options.items():
         if value is not None:

@@ -55,6 +55,7 @@ def compare(
             "file, or .jsonl with source and target.",
         ),
     ] = None,
+    # These two have no twin; whoever knows them from `toolkit train` is told so.
     src_tokenizer: Annotated[str | None, typer.Option(hidden=True)] = None,
     tgt_tokenizer: Annotated[str | None, typer.Option(hidden=True)] = None,
     preset: Annotated[

@@ -112,7 +112,7 @@ class ComparedPairs(Compared):
         translator = Translator(self.model, materials.tokenizer, materials.source_tokenizer)
         prompt = materials.first_prompt()
         source = torch.tensor([translator.prompt_ids(prompt)], device=hf.device)  # (1, S)
-        # Without these two sides draw the tokens of texts alone, and neither ends before it must.
+        # Without these both draw tokens of a text alone, and neither ends before it must.
         not_text = [config.end_id, config.begin_id, config.padding_id]
 
         def ours(count: int) -> list[int]:
@@ -122,7 +122,7 @@ class ComparedPairs(Compared):
             return list(completion.ids)
 
         def theirs(count: int) -> list[int]:
-            written = _generate(hf, source, count, num_beams=1, suppress_tokens=not_text)
+            written = _generate(hf, source, count, suppress_tokens=not_text)
             return written[1:]  # it begins with what the decoder started from
 
         return min(NEW_TOKENS, config.block_size), dict(zip(SIDES, (ours, theirs), strict=True))
@@ -136,6 +136,7 @@ def _generate(hf: Any, ids: Tensor, count: int, **options: Any) -> list[int]:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=count,
             do_sample=False,
+            num_beams=1,
             use_cache=True,
             **options,
         )

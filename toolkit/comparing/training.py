@@ -176,8 +176,8 @@ def _losses_after_rounding(start: LanguageModel, ours: Trainer, steps: int) -> t
         with torch.no_grad():
             for weight in start.parameters():
                 up = torch.rand(weight.shape, generator=source) < 0.5
-                ends = torch.where(up, torch.inf, -torch.inf).to(weight)
-                weight.copy_(torch.nextafter(weight, ends))
+                ends = torch.where(up, torch.inf, -torch.inf)
+                weight.copy_(torch.nextafter(weight.cpu(), ends))
         losses.append(trainer.train_step()[0])
     return tuple(losses)
 
