@@ -99,6 +99,9 @@ def compare(
         float | None,
         panel_option(MODEL, help="Default 0: else the two need not draw the same."),
     ] = None,
+    held_out: Annotated[
+        float, panel_option(PARTS, help="Share of the text or the pairs not to train on.")
+    ] = 0.1,
     batch_size: Annotated[int | None, panel_option(TRAINING, help="Sequences a step.")] = None,
     optimizer: Annotated[
         str | None, panel_option(TRAINING, metavar="adamw|muon", help="modern: muon, else adamw.")
@@ -171,6 +174,7 @@ def compare(
             src_tokenizer=src_tokenizer,
             tgt_tokenizer=tgt_tokenizer,
             preset=preset,
+            held_out=held_out,
             size=size or ("nano" if task is None else None),
             device=device,
             **given_fields(context),
