@@ -20,7 +20,9 @@ from toolkit.models.hf_twin import HuggingFaceTwin, require_twin
 from toolkit.pipeline import TrainingSession
 from toolkit.training import StepDone, TrainConfig
 from toolkit.training.backends import trainer_class
+from toolkit.training.losses import smoothed_losses
 from toolkit.training.optimizers import make_optimizer
+from toolkit.training.transformers_loss import StepLoss
 
 transformers = pytest.importorskip("transformers", reason="of the extra 'hf'")
 pytest.importorskip("accelerate", reason="of the extra 'hf'")
@@ -66,11 +68,12 @@ def steps(run: toolkit.Run) -> list[dict[str, Any]]:
             {
                 "optimizer": "muon", "learning_rate": 0.02, "weight_decay": 0.1, "ema": 0.9,
                 "layer_decay": 0.8, "grad_accumulation": 2, "gradient_checkpointing": True,
-                "tie_embeddings": False,
+                "tie_embeddings": False, "label_smoothing": 0.1,
             },
         ),
         # Llama's layout, grouped heads, no clipping.
         ("modern", {"qk_norm": False, "n_kv_head": 1, "grad_clip": 0.0, "optimizer": "adamw"}),
+        ("modern", {"label_smoothing": 0.3}),
     ],
 )  # fmt: skip
 def test_both_backends_have_the_same_losses(
@@ -96,24 +99,65 @@ def test_both_backends_have_the_same_losses(
     np.testing.assert_allclose(*validation, atol=LOSS_TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize(("accumulation", "norm_order"), [(1, "post"), (2, "pre")])
+@pytest.fixture
+def pairs(text: str) -> str:
+    """A file of pairs whose lengths differ."""
+    source = random.Random(1)
+    words = [
+        "".join(source.choice("abcdefg") for _ in range(source.randint(2, 20))) for _ in range(300)
+    ]
+    path = Path(text).with_name("words.tsv")
+    path.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "accumulation", "norm_order"),
+    [(False, 1, "post"), (False, 2, "pre"), (True, 1, "pre"), (True, 2, "post")],
+)
 def test_encoder_decoders_have_the_same_losses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int, norm_order: str
+    pairs: str, file: bool, accumulation: int, norm_order: str
 ) -> None:
-    """Beside Marian's and Pegasus' classes, on pairs of different lengths: batches with padding."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    """Beside Marian's and Pegasus' classes, on pairs of different lengths: batches with padding.
+    A file's targets are smoothed."""
     options = {**SMALL, "n_encoder_layer": 1, "block_size": 32, "dropout": 0.0}
-    losses = []
+    found = []
     for backend in BACKENDS:
         session = TrainingSession.start(
-            task="reverse", tokenizer="char", backend=backend, out=backend, max_steps=50,
-            grad_accumulation=accumulation, norm_order=norm_order, **options,
+            task=pairs if file else "reverse", tokenizer="char", backend=backend, out=backend,
+            max_steps=50, grad_accumulation=accumulation, norm_order=norm_order,
+            learning_rate=0.01, **options,
         )  # fmt: skip
-        losses.append([session.trainer.train_step()[0] for _ in range(50)])
+        assert session.trainer.config.label_smoothing == (0.1 if file else 0.0)
+        found.append([session.trainer.train_step() for _ in range(50)])
         session.trainer.close()
+    losses, norms, _ = np.array(found).transpose(2, 0, 1)
     np.testing.assert_allclose(*losses, atol=LOSS_TOLERANCE, rtol=0)
-    assert losses[0][0] - losses[0][-1] > 0.3
+    np.testing.assert_allclose(*norms, rtol=1e-3)
+    assert losses[0, 0] - losses[0, -1] > 0.3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_parts_of_a_step_are_our_loss_of_all_of_it(smoothing: float) -> None:
+    """transformers' smoothing over batches of which some targets do not count, and gradients."""
+    source = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 5, 7, generator=source, requires_grad=True)
+    targets = torch.randint(0, 7, (3, 5), generator=source)
+    targets[0, 2:] = targets[2, 4] = -100
+    loss, plain = smoothed_losses(logits, targets, smoothing)
+    (expected,) = torch.autograd.grad(loss, logits)
+    step = StepLoss(smoothing)
+    parts, plains = [], []
+    for rows in (slice(0, 1), slice(1, 3)):
+        outputs = {"logits": logits[rows]}
+        output = transformers.modeling_outputs.CausalLMOutput(**outputs)
+        parts.append(step(output, targets[rows], (targets != -100).sum()))
+        plains.append(step.plain)
+    (gradient,) = torch.autograd.grad(sum(parts), logits)
+    # float32 sums in another order.
+    torch.testing.assert_close(sum(parts), loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(sum(plains), plain, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_bfloat16_is_near(text: str) -> None:
@@ -251,17 +295,18 @@ def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:
         ({"position": "alibi"}, "transformers has no model with these parts"),
         ({"dropout": 0.1}, "drops out attention weights alone"),
         ({"compile": True}, "--compile is not for --backend huggingface"),
-        ({"label_smoothing": 0.1}, "--label-smoothing is not for --backend huggingface"),
         ({"dtype": "float16"}, "--dtype float16 on a CPU is not for --backend huggingface"),
+        ({"task": "copy", "src_tokenizer": "char"}, "with one vocabulary for both sides"),
     ],
 )
 def test_what_the_backend_does_not_have_is_refused_before_there_is_a_run(
     text: str, options: dict[str, Any], message: str
 ) -> None:
     shape = {"block_size": 16} if "model" in options else SHAPE
+    materials = [] if "task" in options else [text, "char"]
     with pytest.raises(UsageError, match=message):
         toolkit.train(
-            text, "char", backend="huggingface", out="refused", device="cpu", **shape, **options
+            *materials, backend="huggingface", out="refused", device="cpu", **shape, **options
         )
     assert not Path("refused").exists()
 
@@ -314,9 +359,11 @@ def test_our_own_training_does_without_transformers() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(text: str) -> None:
-    train(text, "huggingface", max_steps=6, preset="gpt2")
-    options = {**SMALL, "max_steps": 6, "log_every": None, "preset": "gpt2"}
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_two_processes_train_as_one(text: str, smoothing: float) -> None:
+    own = {"max_steps": 6, "preset": "gpt2", "label_smoothing": smoothing}
+    train(text, "huggingface", **own)
+    options = {**SMALL, "log_every": None, **own}
     arguments = ["-c", text, "-t", "char", "--backend", "huggingface", "--out", "two", "-q"]
     for name, value in options.items():
         if value is not None:

@@ -14,6 +14,7 @@ from toolkit.cli import main
 from toolkit.comparing.differences import forward_differences, gradient_differences
 from toolkit.comparing.report import comparison_to_json
 from toolkit.comparing.result import Comparison, Difference, Memory, Side
+from toolkit.comparing_view import print_comparison
 from toolkit.errors import UsageError
 from toolkit.models import create_model
 from toolkit.models.hf_twin import HuggingFaceTwin
@@ -53,7 +54,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("preset", ["modern", "gpt2"])
 def test_equal_weights_give_equal_numbers_everywhere(preset: str) -> None:
     pair, (ids, targets) = twin(preset), batch()
-    hidden, logits = forward_differences(pair, ids, torch.float32)
+    hidden, logits = forward_differences(pair, (ids, targets), torch.float32)
     assert [point.name for point in hidden] == [
         "embed.sum",
         *(
@@ -63,7 +64,7 @@ def test_equal_weights_give_equal_numbers_everywhere(preset: str) -> None:
         ),
         "norm.out",
     ]
-    for point in (*hidden, logits, *gradient_differences(pair, ids, targets, torch.float32)):
+    for point in (*hidden, logits, *gradient_differences(pair, (ids, targets), torch.float32)):
         assert point.scale > 1e-3
         assert point.relative < 1e-5  # some units in float32's last place
     assert logits.scale == pytest.approx(float(pair.model(ids).logits.detach().abs().max()))
@@ -71,10 +72,10 @@ def test_equal_weights_give_equal_numbers_everywhere(preset: str) -> None:
 
 
 def test_a_changed_layer_is_the_first_that_differs() -> None:
-    pair, (ids, _) = twin("modern"), batch()
+    pair, (ids, targets) = twin("modern"), batch()
     with torch.no_grad():
         pair.hf.model.layers[1].mlp.down_proj.weight.mul_(1.01)
-    hidden, logits = forward_differences(pair, ids, torch.float32)
+    hidden, logits = forward_differences(pair, (ids, targets), torch.float32)
     found = dataclasses.replace(comparison([0.0], [0.0]), hidden=hidden, logits=logits)
     assert found.first_layer == "blocks.1.mlp.out"
     # The MLP's output is 1% larger, and so is the difference: a hundredth of the scale.
@@ -92,7 +93,7 @@ def test_gradients_are_compared_tensor_by_tensor(preset: str) -> None:
     pair, (ids, targets) = twin(preset), batch()
     with torch.no_grad():
         next(p for n, p in pair.hf.named_parameters() if "layers.1" in n or ".h.1." in n).mul_(2)
-    found = {d.name: d for d in gradient_differences(pair, ids, targets, torch.float32)}
+    found = {d.name: d for d in gradient_differences(pair, (ids, targets), torch.float32)}
     loss = pair.model(ids, targets).loss
     assert loss is not None
     loss.backward()
@@ -121,9 +122,9 @@ def comparison(ours: list[float], theirs: list[float]) -> Comparison:
     same = Difference("logits", 0.0, 1.0)
     return Comparison(
         corpus="c", tokenizer="t", model="gpt", preset=None, device="cpu", dtype="float32", seed=0,
-        batch_size=1, block_size=2, toolkit=side("toolkit", ours),
-        huggingface=side("huggingface", theirs), weights=same, logits=same, hidden=(),
-        gradients=(same,), same_tokens=1, generated=1,
+        batch_size=1, label_smoothing=0.0, config={"block_size": 2, "dropout": 0.0},
+        toolkit=side("toolkit", ours), huggingface=side("huggingface", theirs), weights=same,
+        logits=same, hidden=(), gradients=(same,), same_tokens=1, generated=1,
     )  # fmt: skip
 
 
@@ -209,6 +210,33 @@ def test_what_cannot_be_compared_is_refused(text: str, capsys: pytest.CaptureFix
         main(["compare", "-c", text, "-t", "char", "--model", "single-head"])
     assert exit_info.value.code == 2
     assert "transformers has no model" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_rounding_does_alone(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {
+        **SHAPE, "batch_size": 4, "device": "cpu", "preset": "gpt2", "steps": 12,
+        "warmup_steps": 0,
+    }  # fmt: skip
+    calm = toolkit.compare_backends(text, "char", **options)
+    assert calm.first_step is None
+    assert calm.own_losses == ()
+    # With so high a rate whatever is in the last bit grows tenfold at every other step.
+    wild = toolkit.compare_backends(text, "char", learning_rate=0.2, **options)
+    assert wild.first_step is not None
+    assert len(wild.own_losses) == 12
+    assert wild.first_own_step is not None
+    assert wild.first_own_step > 1
+    assert abs(wild.own_differences[0]) < 1e-5
+    for own, said in (
+        ((3.0, 2.5), "changed toolkit differs from itself at step 2, by 5.0e-01 at most"),
+        (
+            (3.0, 2.0),
+            "is not why: with the last bits of its weights changed toolkit stays within 0.0",
+        ),
+    ):
+        apart = dataclasses.replace(comparison([3.0, 2.0], [3.0, 2.5]), own_losses=own)
+        print_comparison(apart, quiet=True)
+        assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_json_holds_what_follows_from_the_numbers() -> None:

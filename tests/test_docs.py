@@ -38,7 +38,7 @@ def statements(block: str) -> list[str]:
     ("page", "values"),
     [
         ("bpe.md", 6),
-        ("compare.md", 4),
+        ("compare.md", 6),
         ("encoder-decoder.md", 10),
         ("experiments.md", 5),
         ("export.md", 3),

@@ -35,12 +35,7 @@ def print_comparison(found: Comparison, *, quiet: bool) -> None:
     """The table, and where the two first differ; quiet: that alone."""
     out = console.out()
     if not quiet:
-        out.print(
-            f"{found.model}{f', {found.preset}' if found.preset else ''}, on {found.corpus} "
-            f"({found.tokenizer}), batches of {found.batch_size} × {found.block_size} tokens, "
-            f"{found.dtype} on {found.device}, seed {found.seed}\n",
-            highlight=False,
-        )
+        out.print(f"{_heading(found)}\n", highlight=False)
         out.print(_table(found))
         out.print()
         out.print(_differences(found))
@@ -49,6 +44,8 @@ def print_comparison(found: Comparison, *, quiet: bool) -> None:
     out.print(
         f"Losses        {_first(step, 'step')} (tolerance {LOSS_TOLERANCE:g} nats)", highlight=False
     )
+    if found.own_differences:
+        out.print(f"Rounding      {_rounding(found)}", highlight=False)
     out.print(
         f"Forward pass  {_first(layer, 'point')} (tolerance {TOLERANCE:g} of the largest number)",
         highlight=False,
@@ -64,6 +61,24 @@ def print_files(files: list[Path], *, quiet: bool) -> None:
         console.out().print(f"{what:12}  {path}", highlight=False)
     if len(files) == 1:
         console.notice("No figure: that needs pip install 'toolkit[plots]'")
+
+
+def _heading(found: Comparison) -> str:
+    """What was trained, and how."""
+    size, config = found.batch_size, found.config
+    parts = f"norms {config['norm_order']}" if found.of_pairs else found.preset
+    batches = f"{size} pairs" if found.of_pairs else f"{size} × {config['block_size']} tokens"
+    dropout = f"dropout {config['dropout']:g}" if config["dropout"] else "no dropout"
+    smoothing = f"label smoothing {found.label_smoothing:g}" if found.label_smoothing else ""
+    said = (
+        f"{found.model}, {parts}, on {found.corpus} ({found.tokenizer})",
+        f"batches of {batches}",
+        dropout,
+        smoothing,
+        f"{found.dtype} on {found.device}",
+        f"seed {found.seed}",
+    )
+    return ", ".join(part for part in said if part)
 
 
 def _table(found: Comparison) -> Table:
@@ -101,7 +116,7 @@ def _differences(found: Comparison) -> Table:
     worst = max(abs(difference) for difference in found.loss_differences)
     table.add_row("losses of all steps", f"{worst:.1e}", "")
     rows: list[tuple[str, Difference]] = [("logits", found.logits)]
-    rows += [(f"hidden, {point.name}", point) for point in found.hidden if _ends_layer(point.name)]
+    rows += [(f"hidden, {point.name}", point) for point in found.hidden if _is_shown(point.name)]
     rows.append((f"gradients, {found.largest_gradient.name}", found.largest_gradient))
     rows.append((f"trained weights, {found.weights.name}", found.weights))
     for name, each in rows:
@@ -111,8 +126,21 @@ def _differences(found: Comparison) -> Table:
     return table
 
 
-def _ends_layer(name: str) -> bool:
-    return name.endswith("resid_post") or not name.startswith("blocks.")
+def _is_shown(name: str) -> bool:
+    """Whether a point has a row: the stream, and what came into it from the other stack."""
+    within = "blocks." in name
+    return not within or name.endswith(("resid_pre", "cross.out", "resid_post"))
+
+
+def _rounding(found: Comparison) -> str:
+    """Whether losses differ because numbers are rounded, or for another reason."""
+    worst = f"{max(map(abs, found.own_differences)):.1e}"
+    if found.first_own_step is None:
+        return f"is not why: with the last bits of its weights changed toolkit stays within {worst}"
+    return (
+        "with the last bits of its weights changed toolkit differs from itself at step "
+        f"{found.first_own_step}, by {worst} at most"
+    )
 
 
 def _first(where: int | str | None, what: str) -> str:

@@ -169,8 +169,10 @@ class TrainingSession:
             name_of_task = task if isinstance(task, str) else task.name
             name_of_task = name_of_task.partition(":")[0]
             of_model = pair_model_options(name_of_task, size, of_model)
-            # As below: with any number of tokens.
-            shape = make_config(model, NUM_SPECIAL + 1, size=size, **of_model)
+            # As below: with any number of tokens, of one side or of both.
+            shared = src_tokenizer is None and tgt_tokenizer is None
+            fields = {**of_model, "source_vocab_size": 0 if shared else NUM_SPECIAL + 1}
+            shape = make_config(model, NUM_SPECIAL + 1, size=size, **fields)
             assert isinstance(shape, EncoderDecoderConfig), "find_model says so"
             config = pair_train_config(name_of_task, shape.n_embd, train_options)
         else:

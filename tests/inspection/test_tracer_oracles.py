@@ -8,7 +8,9 @@ import torch
 
 from toolkit.errors import UsageError
 from toolkit.inspection import Inspector, Tracer
-from toolkit.models import load_pretrained
+from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel, load_pretrained
+from toolkit.models.hf_twin import HuggingFaceTwin
+from toolkit.models.taps import tap_names
 
 transformers = pytest.importorskip("transformers")
 
@@ -84,6 +86,45 @@ def test_their_classes_under_the_same_names(folders: Path, kind: str, implementa
     for name, tensor in expected.items():
         # float32 in another order, on numbers up to 60.
         torch.testing.assert_close(trace[name], tensor, atol=2e-4, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("order", ["post", "pre"])
+def test_their_encoder_decoders_under_the_same_names(order: Any, implementation: str) -> None:
+    """Marian and Pegasus on a batch of pairs that differ in length, point by point."""
+    config = EncoderDecoderConfig(
+        11, n_layer=2, n_encoder_layer=1, n_head=2, n_embd=16, norm_order=order, dropout=0.0
+    )
+    ours = EncoderDecoderModel(config).eval()
+    source = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in ours.parameters():  # so that biases and norms matter, too
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=source))
+    theirs = HuggingFaceTwin(ours).hf.eval()
+    theirs.set_attn_implementation(implementation)
+    sources = torch.tensor([[1, 2, 3, 4, 8], [5, 8, 10, 10, 10]])
+    ids = torch.tensor([[9, 1, 2, 3], [9, 5, 10, 10]])
+    inputs = {
+        "input_ids": sources, "attention_mask": (sources != 10).long(), "decoder_input_ids": ids,
+    }  # fmt: skip
+    with torch.no_grad():
+        plain = theirs(**inputs, output_hidden_states=True)
+        with Tracer(ours) as expected:
+            ours(ids, None, sources)
+        with Tracer(theirs) as trace:
+            assert torch.equal(theirs(**inputs).logits, plain.logits)
+    assert tuple(trace) == tuple(expected) == tap_names(ours)
+    for name, tensor in expected.items():
+        # float32 in another order, on numbers up to 30.
+        torch.testing.assert_close(trace[name], tensor, atol=1e-4, rtol=1e-5, msg=name)
+    # What transformers itself says of the streams.
+    last = "norm.out" if order == "pre" else "blocks.1.resid_post"
+    assert torch.equal(trace[f"decoder.{last}"], plain.decoder_hidden_states[-1])
+    for layer in range(2):
+        stream = trace[f"decoder.blocks.{layer}.resid_pre"]
+        assert torch.equal(stream, plain.decoder_hidden_states[layer])
+    with pytest.raises(UsageError, match="two stacks of layers"):
+        Inspector(theirs, [1, 2])
 
 
 @pytest.mark.parametrize("kind", KINDS)

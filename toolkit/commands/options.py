@@ -121,6 +121,18 @@ def was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
+def refuse_of_texts(context: typer.Context, task: str | None) -> None:
+    """Check that no option of a corpus was given beside a task.
+
+    Raises:
+        UsageError: one was.
+    """
+    for name in ("corpus", "encoding", "errors", "text_field"):
+        if task is not None and was_given(context, name):
+            option_name = "--" + name.replace("_", "-")
+            raise UsageError(f"{option_name} and --task exclude each other; give one of them.")
+
+
 def refuse_together(given: dict[str, Any]) -> None:
     """Check that at most one of some options was given, by their names.
 

@@ -26,6 +26,7 @@ from toolkit.commands.options import (
     Verbose,
     given_fields,
     panel_option,
+    refuse_of_texts,
     was_given,
 )
 from toolkit.errors import UsageError
@@ -321,10 +322,7 @@ def train(
                 class_of_spec(spec)
         if task is None:
             require_task(model, src_tokenizer, tgt_tokenizer)
-    for name in ("corpus", "encoding", "errors", "text_field"):
-        if task is not None and was_given(context, name):
-            option_name = "--" + name.replace("_", "-")
-            raise UsageError(f"{option_name} and --task exclude each other; give one of them.")
+    refuse_of_texts(context, task)
     own_tokenizer = was_given(context, "tokenizer") or (init is None and task is None)
     own_model = was_given(context, "model") or (init is None and task is None)
     parts: dict[str, Any] = {

@@ -4,5 +4,5 @@
     found.largest_loss_difference, found.first_step
 
 `training` runs both, `differences` compares the numbers of one forward and backward pass, and
-`measurements` times and weighs.
+`measurements` times and weighs. What depends on the kind of model is in `compared`.
 """

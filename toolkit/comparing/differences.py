@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from toolkit.comparing.compared import compared
 from toolkit.comparing.result import Difference
 from toolkit.inspection import Tracer
+from toolkit.models import LMOutput
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.training.devices import autocast
+from toolkit.training.losses import training_losses
+from toolkit.training.transformers_loss import loss_of_twin
 
-# Of each layer the stream and what was added to it, which is enough to see which part differs.
-_POINTS = (
-    "embed.sum",
-    "blocks.*.attn.out",
-    "blocks.*.resid_mid",
-    "blocks.*.mlp.out",
-    "blocks.*.resid_post",
-    "norm.out",
-)
+if TYPE_CHECKING:
+    from toolkit.data.training_data import Batch
 
 
 def difference(name: str, ours: Tensor, theirs: Tensor) -> Difference:
@@ -36,25 +33,35 @@ def difference(name: str, ours: Tensor, theirs: Tensor) -> Difference:
 
 
 def forward_differences(
-    twin: HuggingFaceTwin, ids: Tensor, dtype: torch.dtype
+    twin: HuggingFaceTwin, batch: Batch, dtype: torch.dtype
 ) -> tuple[tuple[Difference, ...], Difference]:
-    """The hidden states (B, T, C) in the order in which they are computed, and the logits."""
+    """The hidden states (B, T, C) in the order in which they are computed, and the logits; where a
+    batch is filled up there is nothing to compare."""
+    ids, _, *source = batch
+    kind = compared(twin.model)
+    forward: Callable[..., LMOutput] = twin.model  # one that takes a source has a place for it
     with _evaluating(twin), torch.no_grad(), autocast(ids.device, dtype):
-        with Tracer(twin.model, *_POINTS, "logits") as ours:
-            twin.model(ids)
-        with Tracer(twin.hf, *_POINTS, "logits") as theirs:
-            twin.hf(input_ids=ids)
-    found = [difference(name, ours[name], theirs[name]) for name in ours]
+        with Tracer(twin.model, *kind.points, "logits") as ours:
+            forward(ids, None, *source)
+        with Tracer(twin.hf, *kind.points, "logits") as theirs:
+            twin.hf(**twin.read_inputs(ids, *source))
+    found = []
+    for name, tensor in ours.items():
+        counts = kind.counts(name, batch)
+        kept = ... if counts is None else counts
+        found.append(difference(name, tensor[kept], theirs[name][kept]))
     return tuple(found[:-1]), found[-1]
 
 
 def gradient_differences(
-    twin: HuggingFaceTwin, ids: Tensor, targets: Tensor, dtype: torch.dtype
+    twin: HuggingFaceTwin, batch: Batch, dtype: torch.dtype, label_smoothing: float = 0.0
 ) -> tuple[Difference, ...]:
     """The gradients of the mean loss, by the names that Hugging Face gives the parameters."""
+    ids, targets, *source = batch
     with _evaluating(twin):
         with autocast(ids.device, dtype):
-            losses: list[Any] = [twin.model(ids, targets).loss, twin.loss(ids, targets)]
+            ours, _ = training_losses(twin.model, ids, targets, label_smoothing, *source)
+            losses: list[Any] = [ours, loss_of_twin(twin, batch, label_smoothing)]
         try:
             for loss in losses:
                 loss.backward()

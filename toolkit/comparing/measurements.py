@@ -53,8 +53,8 @@ def step_memory(trainer: Trainer, forward: Callable[[], Tensor], transient: int 
         transient: a step's `allocated`.
     """
     module = trainer.trained
-    weights = sum(_num_bytes(p) for p in module.parameters())
-    gradients = sum(_num_bytes(p) for p in module.parameters() if p.requires_grad)
+    # Tables that are not learned are no weights: transformers has some of them as parameters.
+    weights = gradients = sum(_num_bytes(p) for p in module.parameters() if p.requires_grad)
     optimizer = sum(
         _num_bytes(value)
         for state in trainer.optimizer.state.values()

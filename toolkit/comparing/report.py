@@ -16,6 +16,7 @@ from toolkit.reporting.figures import (
     legend_below,
     new_figure,
     paper_style,
+    plain_numbers,
     save_figure,
     series_style,
 )
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOWEST = 1e-10  # drawn for a difference of 0, which a logarithm has no place for
+_MOST_NAMES = 60  # that fit beside each other
 
 
 def comparison_to_json(found: Comparison) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def comparison_to_json(found: Comparison) -> dict[str, Any]:
         "loss_tolerance": LOSS_TOLERANCE,
         "tolerance": TOLERANCE,
         "first_step": found.first_step,
+        "first_own_step": found.first_own_step,
         "first_layer": found.first_layer,
     }
 
@@ -68,13 +71,15 @@ def comparison_figure(found: Comparison) -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     with paper_style():
-        figure = new_figure(5.2, width=7.2)
-        axes: Any = figure.subplots(2, 2)
+        figure = new_figure(5.6, width=7.2)
+        axes: Any = figure.subplot_mosaic(
+            [["losses", "differences", "seconds"], ["hidden"] * 3], height_ratios=[1.0, 1.1]
+        )
         styles = [series_style(0), series_style(1)]
-        lines = _draw_losses(axes[0, 0], found, styles)
-        _draw_loss_differences(axes[0, 1], found)
-        _draw_seconds(axes[1, 0], found, styles)
-        limit = _draw_hidden(axes[1, 1], found)
+        lines = _draw_losses(axes["losses"], found, styles)
+        lines += _draw_loss_differences(axes["differences"], found)
+        _draw_seconds(axes["seconds"], found, styles)
+        limit = _draw_hidden(axes["hidden"], found)
         legend_below(figure, [*lines, limit])
     return figure
 
@@ -90,26 +95,41 @@ def _draw_losses(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> lis
             steps, side.losses, color=style.color, ls=style.line, lw=width, label=side.name
         )
         lines.append(line)
-    axes.set(xlabel="step", ylabel="training loss, nats a token")
+    axes.set(xlabel="step", ylabel="loss, nats a token")
     return lines
 
 
-def _draw_loss_differences(axes: Any, found: Comparison) -> None:
+def _draw_loss_differences(axes: Any, found: Comparison) -> list[Any]:
     steps = range(1, found.steps + 1)
-    drawn = [max(abs(difference), _LOWEST) for difference in found.loss_differences]
-    axes.plot(steps, drawn, "o", color="black", ms=2.5)
+
+    def draw(differences: tuple[float, ...], look: str, **style: Any) -> Any:
+        drawn = [max(abs(difference), _LOWEST) for difference in differences]
+        (points,) = axes.plot(steps, drawn, look, **style)
+        return points
+
+    draw(found.loss_differences, "o", color="black", ms=2.5)
+    named = []
+    if found.own_differences:
+        color = series_style(2).color
+        named = [draw(found.own_differences, "x", color=color, ms=3, label="last bits changed")]
     axes.axhline(LOSS_TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)))
     axes.set_yscale("log")
     axes.set(xlabel="step (0 is drawn at the bottom)", ylabel="|difference of the losses|")
+    return named
 
 
 def _draw_seconds(axes: Any, found: Comparison, styles: list[SeriesStyle]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     steps = range(1, found.steps + 1)
     for side, style in zip((found.toolkit, found.huggingface), styles, strict=True):
         milliseconds = [1000 * seconds for seconds in side.seconds]
         axes.plot(steps, milliseconds, style.marker, color=style.color, ms=2.5)
         axes.axhline(1000 * side.median_seconds, color=style.color, lw=0.9, ls=style.line)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    plain_numbers(axes.yaxis)
     axes.set(xlabel="step (lines: medians)", ylabel="milliseconds a step")
 
 
@@ -121,9 +141,10 @@ def _draw_hidden(axes: Any, found: Comparison) -> Any:
         TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)), label=f"tolerance, {TOLERANCE:g}"
     )
     axes.set_yscale("log")
-    every = max(1, len(points) // 14)
+    every = -(-len(points) // _MOST_NAMES)
     shown = [place for place in places if place % every == 0 or place == len(points) - 1]
-    names = [points[place].name.removeprefix("blocks.") for place in shown]
+    names = [points[place].name.replace("blocks.", "") for place in shown]
     axes.set_xticks(shown, names, rotation=90)
+    axes.margins(x=0.01)
     axes.set(ylabel="relative difference")
     return limit

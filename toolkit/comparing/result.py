@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LOSS_TOLERANCE = 1e-4  # nats a token: float32's last digits, grown over some dozen steps
 TOLERANCE = 1e-4  # of a tensor's largest number
@@ -87,7 +89,9 @@ class Comparison:
     """Two trainings side by side, and one forward and backward pass of the same weights.
 
     Attributes:
-        corpus, tokenizer, model, preset, device, dtype, seed, batch_size, block_size: of both.
+        corpus: the name of the text, or of the task.
+        tokenizer, model, preset, device, dtype, seed, batch_size, label_smoothing: of both.
+        config: of both models, by the names of its fields.
         toolkit, huggingface: the two.
         weights: between the trained weights of the two, all of them.
         logits, hidden, gradients: of one batch, with the weights that our side has learned; hidden
@@ -95,6 +99,9 @@ class Comparison:
         same_tokens: how many of the tokens that the two generated greedily from the same prompt are
             the same before the first that is not.
         generated: how many were generated.
+        own_losses: where the losses of the two differ, ours once more, with weights that were
+            changed in their last bit before each step: how far rounding alone leads away. Else
+            empty.
     """
 
     corpus: str
@@ -105,7 +112,8 @@ class Comparison:
     dtype: str
     seed: int
     batch_size: int
-    block_size: int
+    label_smoothing: float
+    config: dict[str, Any]
     toolkit: Side
     huggingface: Side
     weights: Difference
@@ -114,6 +122,12 @@ class Comparison:
     gradients: tuple[Difference, ...]
     same_tokens: int
     generated: int
+    own_losses: tuple[float, ...] = ()
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether the models translate."""
+        return "n_encoder_layer" in self.config
 
     @property
     def steps(self) -> int:
@@ -123,9 +137,12 @@ class Comparison:
     @property
     def loss_differences(self) -> tuple[float, ...]:
         """Of each step, ours less theirs."""
-        return tuple(
-            a - b for a, b in zip(self.toolkit.losses, self.huggingface.losses, strict=True)
-        )
+        return _differences(self.toolkit.losses, self.huggingface.losses)
+
+    @property
+    def own_differences(self) -> tuple[float, ...]:
+        """Of each step, ours less `own_losses`; empty without those."""
+        return _differences(self.toolkit.losses, self.own_losses) if self.own_losses else ()
 
     @property
     def largest_loss_difference(self) -> float:
@@ -135,10 +152,12 @@ class Comparison:
     @property
     def first_step(self) -> int | None:
         """The first step whose losses differ by more than `LOSS_TOLERANCE`; counted from 1."""
-        for step, difference in enumerate(self.loss_differences, start=1):
-            if not abs(difference) <= LOSS_TOLERANCE:
-                return step
-        return None
+        return first_step(self.loss_differences)
+
+    @property
+    def first_own_step(self) -> int | None:
+        """The same of `own_losses`: ours against itself."""
+        return first_step(self.own_differences)
 
     @property
     def first_layer(self) -> str | None:
@@ -150,5 +169,18 @@ class Comparison:
 
     @property
     def largest_gradient(self) -> Difference:
-        """The gradient that differs most, for its scale."""
-        return max(self.gradients, key=lambda difference: difference.relative)
+        """The gradient that differs most. Not for its scale: that of a bias of keys, which softmax
+        does not see, is rounding alone."""
+        return max(self.gradients, key=lambda difference: difference.largest)
+
+
+def first_step(differences: Sequence[float]) -> int | None:
+    """The first of the steps, counted from 1, with a difference above `LOSS_TOLERANCE`."""
+    for step, difference in enumerate(differences, start=1):
+        if not abs(difference) <= LOSS_TOLERANCE:
+            return step
+    return None
+
+
+def _differences(ours: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(ours, others, strict=True))

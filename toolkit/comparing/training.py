@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.comparing.compared import compared
 from toolkit.comparing.differences import (
     forward_differences,
     gradient_differences,
@@ -21,21 +22,19 @@ from toolkit.comparing.measurements import Step, generation_speeds, step_memory,
 from toolkit.comparing.result import SIDES, Comparison, Side
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.errors import UsageError
-from toolkit.generation import Generator
 from toolkit.models import LanguageModel
+from toolkit.models.config import flag
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.pipeline import TrainingSession
-from toolkit.run import RunInfo
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import Trainer
-from toolkit.training.backends import trainer_class
+from toolkit.training.losses import training_losses
+from toolkit.training.transformers_loss import loss_of_twin
 
 STEPS = 50
-PROMPT_TOKENS = 8
-NEW_TOKENS = 64
 _NOT_COMPARED = (
     "backend", "out", "speedrun", "max_steps", "max_time", "track", "track_internals", "track_text",
-    "ema", "parallel", "init", "task",
+    "ema", "parallel", "init",
 )  # fmt: skip
 
 OnStep = Callable[[int, float, float], None]
@@ -51,7 +50,9 @@ def compare_backends(
 ) -> Comparison:
     """Train a model by us and by transformers' Trainer, and compare all that can be.
 
-    No run is left behind. In float32 unless a `dtype` is given.
+    No run is left behind. In float32 unless a `dtype` is given, and pairs (`task`) without dropout
+    unless it is: the two sides need not draw the same. Where losses differ, ours is trained once
+    more with weights that are changed in their last bit, to see what rounding does alone.
 
     Args:
         steps: optimizer steps of each.
@@ -69,7 +70,16 @@ def compare_backends(
     for name in _NOT_COMPARED:
         if name in options:
             raise UsageError(f"A comparison takes no {name}: leave it out.")
-    options = {"dtype": "float32", **options, "max_steps": steps}
+    usual: dict[str, Any] = {"dtype": "float32"}
+    if options.get("task") is not None:
+        for name in ("src_tokenizer", "tgt_tokenizer"):
+            if options.get(name) is not None:
+                raise UsageError(
+                    f"{flag(name)}: transformers' encoder-decoders have one vocabulary for both "
+                    "sides. Use --tokenizer."
+                )
+        usual["dropout"] = 0.0
+    options = {**usual, **options, "max_steps": steps}
     with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
         session = TrainingSession.start(
             corpus,
@@ -81,9 +91,9 @@ def compare_backends(
         )
         theirs = session.trainer
         config = dataclasses.replace(theirs.config, backend="toolkit", compile=False)
-        ours = trainer_class("toolkit")(copy.deepcopy(session.model), theirs.dataset, config)
+        ours = Trainer(copy.deepcopy(session.model), theirs.dataset, config)
         try:
-            return _compare(ours, theirs, steps, on_step or _nobody, session.run.info)
+            return _compare(session, ours, theirs, steps, on_step or _nobody)
         finally:
             theirs.close()
 
@@ -93,32 +103,30 @@ def _nobody(step: int, ours: float, theirs: float) -> None:
 
 
 def _compare(
-    ours: Trainer,
-    theirs: Trainer,
-    steps: int,
-    on_step: OnStep,
-    info: RunInfo,
+    session: TrainingSession, ours: Trainer, theirs: Trainer, steps: int, on_step: OnStep
 ) -> Comparison:
+    info, smoothing = session.run.info, ours.config.label_smoothing
     batch = ours.loader.peek()
-    ids, targets, *_ = batch  # (B, T)
+    ids, targets, *source = batch  # (B, T), (B, T), and of pairs (B, S)
+    start = copy.deepcopy(ours.model)
     measured = _train_in_turn(ours, theirs, steps, on_step)
     trained = _twin_of(theirs)
     equal = HuggingFaceTwin(ours.model)  # with the weights that ours has learned
-    hidden, logits = forward_differences(equal, ids, ours.dtype)
-    prompt = ids[0, : min(PROMPT_TOKENS, ours.model.block_size // 2)].tolist()
-    new_tokens = min(NEW_TOKENS, ours.model.block_size - len(prompt))
-    writers = {
-        "toolkit": _our_writer(ours.model.eval(), prompt),
-        "huggingface": _their_writer(equal.hf, prompt),
-    }
+    hidden, logits = forward_differences(equal, batch, ours.dtype)
+    ours.model.eval()
+    equal.hf.eval()
+    equal.hf.config.use_cache = True
+    new_tokens, writers = compared(ours.model).writers(equal.hf, batch, session.materials)
     speeds, texts = generation_speeds(writers, new_tokens, ours.device)
-
-    def our_loss() -> Tensor:
-        loss = ours.model(ids, targets).loss
-        assert loss is not None
-        return loss
-
-    return Comparison(
+    losses = {
+        "toolkit": lambda: training_losses(ours.model, ids, targets, smoothing, *source)[0],
+        "huggingface": lambda: loss_of_twin(trained, batch, smoothing),
+    }
+    sides = {
+        side: _side(side, trainer, measured[side], losses[side], speeds[side])
+        for side, trainer in zip(SIDES, (ours, theirs), strict=True)
+    }
+    found = Comparison(
         corpus=str(info.corpus["name"]),
         tokenizer=str(info.tokenizer["spec"]),
         model=info.model["name"],
@@ -127,18 +135,20 @@ def _compare(
         dtype=str(ours.dtype).removeprefix("torch."),
         seed=ours.config.seed,
         batch_size=ours.config.batch_size,
-        block_size=ours.model.block_size,
-        toolkit=_side("toolkit", ours, measured, our_loss, speeds),
-        huggingface=_side(
-            "huggingface", theirs, measured, lambda: trained.loss(ids, targets), speeds
-        ),
+        label_smoothing=smoothing,
+        config=info.model["config"],
+        toolkit=sides["toolkit"],
+        huggingface=sides["huggingface"],
         weights=weight_difference(equal, trained),
         logits=logits,
         hidden=hidden,
-        gradients=gradient_differences(equal, ids, targets, ours.dtype),
-        same_tokens=_same_at_first(texts["toolkit"], texts["huggingface"]),
+        gradients=gradient_differences(equal, batch, ours.dtype, smoothing),
+        same_tokens=_same_at_first(*texts.values()),
         generated=new_tokens,
     )
+    if found.first_step is None:
+        return found
+    return dataclasses.replace(found, own_losses=_losses_after_rounding(start, ours, steps))
 
 
 def _train_in_turn(
@@ -156,23 +166,39 @@ def _train_in_turn(
     return measured
 
 
+def _losses_after_rounding(start: LanguageModel, ours: Trainer, steps: int) -> tuple[float, ...]:
+    """What our losses would have been with each weight one float away before each step."""
+    source = torch.Generator().manual_seed(ours.config.seed)
+    trainer = Trainer(start, ours.dataset, ours.config)
+    trainer.trained.train()
+    losses = []
+    for _ in range(steps):
+        with torch.no_grad():
+            for weight in start.parameters():
+                up = torch.rand(weight.shape, generator=source) < 0.5
+                ends = torch.where(up, torch.inf, -torch.inf)
+                weight.copy_(torch.nextafter(weight.cpu(), ends))
+        losses.append(trainer.train_step()[0])
+    return tuple(losses)
+
+
 def _side(
     name: str,
     trainer: Trainer,
-    measured: dict[str, list[Step]],
+    steps: list[Step],
     loss: Callable[[], Tensor],
-    speeds: dict[str, float],
+    tokens_per_second: float,
 ) -> Side:
     trainer.trained.train()
     return Side(
         name=name,
         model_class=type(trainer.trained).__name__,
-        num_params=sum(p.numel() for p in trainer.trained.parameters()),
-        losses=tuple(step.loss for step in measured[name]),
-        grad_norms=tuple(step.grad_norm for step in measured[name]),
-        seconds=tuple(step.seconds for step in measured[name]),
-        memory=step_memory(trainer, loss, measured[name][-1].allocated),
-        tokens_per_second=speeds[name],
+        num_params=sum(p.numel() for p in trainer.trained.parameters() if p.requires_grad),
+        losses=tuple(step.loss for step in steps),
+        grad_norms=tuple(step.grad_norm for step in steps),
+        seconds=tuple(step.seconds for step in steps),
+        memory=step_memory(trainer, loss, steps[-1].allocated),
+        tokens_per_second=tokens_per_second,
     )
 
 
@@ -181,32 +207,6 @@ def _twin_of(trainer: Trainer) -> HuggingFaceTwin:
 
     assert isinstance(trainer, HuggingFaceTrainer)
     return trainer.twin
-
-
-def _our_writer(model: LanguageModel, prompt: list[int]) -> Callable[[int], list[int]]:
-    generator = Generator(model)
-    return lambda count: generator.generate_ids(prompt, max_new_tokens=count, strategy="greedy")
-
-
-def _their_writer(hf: Any, prompt: list[int]) -> Callable[[int], list[int]]:
-    hf.eval()
-    hf.config.use_cache = True
-    ids = torch.tensor([prompt], device=hf.device)  # (1, T)
-
-    def write(count: int) -> list[int]:
-        with torch.no_grad():
-            written: Tensor = hf.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=count,
-                min_new_tokens=count,
-                do_sample=False,
-                use_cache=True,
-                pad_token_id=0,
-            )
-        return [int(token) for token in written[0, len(prompt) :]]
-
-    return write
 
 
 def _same_at_first(a: list[int], b: list[int]) -> int:

@@ -51,7 +51,8 @@ class Tracer(Mapping[str, Tensor]):
     ) -> None:
         """
         Args:
-            model: of toolkit's, or a GPT-2, Llama, Mistral or Qwen3 of Hugging Face's.
+            model: of toolkit's, or a GPT-2, Llama, Mistral, Qwen3, Marian or Pegasus of Hugging
+                Face's.
             patterns: names, with `*` and `?` for any characters and for one; none: all.
             max_bytes: what may be held, in bytes.
 
@@ -188,7 +189,7 @@ class Tracer(Mapping[str, Tensor]):
         if layer.cross is not None:
             self._on_output(layer.cross, f"{name}.cross.out")
         if post and layer.cross is not None:
-            self._on_input(layer.mlp, f"{name}.resid_mid")
+            self._on_input(layer.up[0], f"{name}.resid_mid")
         elif post:
             self._on_output(layer.norm1, f"{name}.resid_mid")
         else:

@@ -26,6 +26,8 @@ from toolkit.models.single_head import SingleHeadModel
 
 _GPT2_CLASSES = ("GPT2LMHeadModel",)
 _LLAMA_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM")
+_MARIAN_CLASS = "MarianMTModel"  # the norms after each sum
+_PEGASUS_CLASS = "PegasusForConditionalGeneration"  # the norms before each part
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class LayerParts:
         up: the module or modules (gate, up) whose outputs the nonlinearity joins; one module whose
             output is both, gate first, where they are one matrix.
         down: what brings the MLP's hidden channels back to the stream.
-        block, norm1, norm2, mlp: themselves.
+        block, norm1, norm2: themselves.
+        mlp: itself, or its last matrix where the MLP is no module of its own.
         cross: of a decoder, its attention to the source.
     """
 
@@ -120,17 +123,17 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     if isinstance(model, BigramModel):
         config = model.config
         return Anatomy("bigram", 0, 0, 0, config.block_size, model.table, head=lambda x: x)
-    if isinstance(model, EncoderDecoderModel):
+    name = type(model).__name__
+    if isinstance(model, EncoderDecoderModel) or name in (_MARIAN_CLASS, _PEGASUS_CLASS):
         raise UsageError(
             "An encoder-decoder has two stacks of layers, and this reads one: use toolkit inspect, "
             "or a Tracer."
         )
-    name = type(model).__name__
     if name in _GPT2_CLASSES:
         return _huggingface_gpt2(model)
     if name in _LLAMA_CLASSES:
         return _huggingface_llama(model)
-    known = ", ".join((*_GPT2_CLASSES, *_LLAMA_CLASSES))
+    known = ", ".join((*_GPT2_CLASSES, *_LLAMA_CLASSES, _MARIAN_CLASS, _PEGASUS_CLASS))
     raise UsageError(f"A {name} cannot be looked into; expected a model of toolkit's, or {known}.")
 
 
@@ -141,9 +144,11 @@ def stacks_of(model: nn.Module) -> dict[str, Anatomy]:
     Raises:
         UsageError: a class that is not known.
     """
-    if not isinstance(model, EncoderDecoderModel):
-        return {"": anatomy_of(model)}
-    return {"encoder.": _stack(model, model.encoder), "decoder.": _stack(model, model.decoder)}
+    if isinstance(model, EncoderDecoderModel):
+        return {"encoder.": _stack(model, model.encoder), "decoder.": _stack(model, model.decoder)}
+    if type(model).__name__ in (_MARIAN_CLASS, _PEGASUS_CLASS):
+        return {f"{side}.": _huggingface_marian(model, side) for side in ("encoder", "decoder")}
+    return {"": anatomy_of(model)}
 
 
 def _stack(model: EncoderDecoderModel, stack: Stack) -> Anatomy:
@@ -288,4 +293,33 @@ def _huggingface_llama(model: Any) -> Anatomy:
         summed=inner.embed_tokens,
         layers=layers,
         norm=inner.norm,
+    )
+
+
+def _huggingface_marian(model: Any, side: str) -> Anatomy:
+    """One stack of a Marian or a Pegasus, whose MLP is two matrices of the layer itself."""
+    config, stack = model.config, getattr(model.model, side)
+    heads = getattr(config, f"{side}_attention_heads")
+    layers = tuple(
+        LayerParts(
+            block, block.self_attn_layer_norm, block.self_attn, block.self_attn.out_proj,
+            block.final_layer_norm, block.fc2, up=(block.fc1,), down=block.fc2,
+            cross=getattr(block, "encoder_attn", None),
+        )
+        for block in stack.layers
+    )  # fmt: skip
+    return Anatomy(
+        kind="transformer",
+        n_head=heads,
+        n_kv_head=heads,
+        head_dim=config.d_model // heads,
+        block_size=config.max_position_embeddings,
+        tok_emb=stack.embed_tokens,
+        head=lambda x: model.lm_head(x) + model.final_logits_bias,
+        post=type(model).__name__ == _MARIAN_CLASS,
+        activation={"gelu_new": "gelu"}.get(config.activation_function, config.activation_function),
+        token_scale=stack.embed_scale,
+        position="sinusoidal",
+        layers=layers,
+        norm=getattr(stack, "layer_norm", None),
     )

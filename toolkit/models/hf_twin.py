@@ -83,12 +83,17 @@ class HuggingFaceTwin:
         """What transformers calls a batch of ours: ids and targets (B, T), and for a model that
         takes one the source (B, S)."""
         labels = targets.contiguous()
+        read = {**self.read_inputs(ids, *source), "labels": labels}
+        # Shifted already: it would shift `labels`, and have none for the last position.
+        return read if source else {**read, "shift_labels": labels}
+
+    def read_inputs(self, ids: Tensor, *source: Tensor) -> dict[str, Tensor]:
+        """Of `inputs`, what a forward pass without a loss reads."""
         if not source:
-            # Shifted already: it would shift `labels`, and have none for the last position.
-            return {"input_ids": ids, "labels": labels, "shift_labels": labels}
+            return {"input_ids": ids}
         seen = source[0] != self.hf.config.pad_token_id
         read = {"input_ids": source[0], "attention_mask": seen.long()}
-        return {**read, "decoder_input_ids": ids, "labels": labels}
+        return {**read, "decoder_input_ids": ids}
 
     def loss(self, *batch: Tensor) -> Tensor:
         """The twin's mean cross-entropy for a batch of ours, in nats."""

@@ -45,7 +45,6 @@ def refuse_options(config: TrainConfig, device: torch.device, *, alone: bool) ->
     float16 = resolve_dtype(config.dtype, device) == torch.float16
     wrong = {
         "--compile": bool(config.compile),
-        "--label-smoothing": config.label_smoothing > 0,
         "--parallel fsdp": config.parallel == "fsdp",
         "--dtype float16 on a CPU": float16 and device.type == "cpu",
         f"--device {device}": alone and bool(device.index),  # it takes the first one

@@ -6,7 +6,7 @@ learning rates are those of our own training. What computes is transformers: the
 between the steps is ours: evaluation, samples, internals, checkpoints and the saved weights are of
 the twin's weights, read back into our model, so that a run folder is like any other.
 
-Left out: --compile, --label-smoothing, --parallel fsdp.
+Left out: --compile, --parallel fsdp.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class HuggingFaceTrainer(Trainer):
                     dtype=self.dtype,
                     grad_accumulation=config.grad_accumulation,
                     grad_clip=config.grad_clip,
+                    label_smoothing=config.label_smoothing,
                     batch_size=config.batch_size // self._world.size,
                     max_steps=config.max_steps,
                     first_step=self.step,

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.training.optimizers import Optimizer
+from toolkit.training.transformers_loss import StepLoss
 
 if TYPE_CHECKING:
     from toolkit.data.training_data import Batch
@@ -47,6 +47,7 @@ class LoopOptions:
         device, dtype: of the computation.
         grad_accumulation: batches of a step.
         grad_clip: the largest gradient norm; 0: no limit.
+        label_smoothing: see `TrainConfig`.
         batch_size: rows of a batch, of this process.
         max_steps: where the loop ends by itself; None: never.
         first_step: steps done before.
@@ -57,6 +58,7 @@ class LoopOptions:
     dtype: torch.dtype
     grad_accumulation: int
     grad_clip: float
+    label_smoothing: float
     batch_size: int
     max_steps: int | None
     first_step: int
@@ -130,7 +132,7 @@ class TransformersLoop:
                 yield self._twin.inputs(*batch)
 
     def note_loss(self, loss: Tensor) -> None:
-        """A batch's share of the step's loss."""
+        """A batch's share of the step's plain loss."""
         self._loss = self._loss + loss
 
     def note_grad_norm(self, norm: float) -> None:
@@ -199,6 +201,9 @@ def _make_trainer(
     """transformers' Trainer for a loop; its classes exist where transformers is installed."""
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+    own_loss = twin.model.takes_source or options.label_smoothing > 0
+    step_loss = StepLoss(options.label_smoothing) if own_loss else None
+
     class Listener(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             state.global_step = options.first_step
@@ -218,7 +223,9 @@ def _make_trainer(
 
         def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
             loss: Tensor = super().training_step(*args, **kwargs)
-            loop.note_loss(loss)
+            # It makes its loss larger by that, for the mean over the processes that comes after.
+            processes = self.accelerator.num_processes
+            loop.note_loss(loss if step_loss is None else step_loss.plain * processes)
             return loss
 
     arguments = TrainingArguments(
@@ -250,22 +257,13 @@ def _make_trainer(
     trainer = SteppedTrainer(
         model=twin.hf,
         args=arguments,
-        compute_loss_func=_loss_of_pairs if twin.model.takes_source else None,
+        compute_loss_func=step_loss,
         train_dataset=_Batches(loop),
         optimizers=(theirs, rates),
         callbacks=[Listener()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _loss_of_pairs(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """A batch's part of the mean over the targets of all batches of a step. The loss of
-    transformers' classes is the mean of each batch, however many targets that has."""
-    flat = outputs.logits.float().flatten(0, 1)  # (B·T, V)
-    total = F.cross_entropy(flat, labels.flatten(), reduction="sum")
-    loss: Tensor = total / num_items_in_batch
-    return loss
 
 
 @contextlib.contextmanager
