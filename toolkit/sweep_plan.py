@@ -36,7 +36,8 @@ import numpy as np
 from toolkit.errors import UnknownNameError, UsageError
 from toolkit.models import make_config
 from toolkit.models.registry import find_model
-from toolkit.pipeline import DEFAULT_MODEL, DEFAULT_TOKENIZER
+from toolkit.planning import DEFAULT_MODEL
+from toolkit.preparing import DEFAULT_TOKENIZER
 from toolkit.recipes import default_size
 from toolkit.tokenizer_options import tokenizer_options
 from toolkit.tokenizers.registry import class_of_spec

@@ -27,7 +27,8 @@ from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
 from toolkit.errors import MissingExtraError, RunError, TrainingError, UsageError
 from toolkit.files import write_bytes, write_json
 from toolkit.jsonable import to_jsonable
-from toolkit.pipeline import DEFAULT_TOKENIZER, TrainingSession
+from toolkit.pipeline import TrainingSession
+from toolkit.preparing import DEFAULT_TOKENIZER
 from toolkit.reporting.figures import render
 from toolkit.reporting.sweep_figure import sweep_figure
 from toolkit.run import DESCRIPTION_FILE, RUNS_FOLDER, Run
