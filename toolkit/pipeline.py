@@ -132,7 +132,7 @@ class TrainingSession:
         require_backend(plan.shape, config, device, alone=world.size == 1)
         world.rows(config.batch_size)  # refuses a batch that cannot be divided
         if not world.is_main:
-            return cls._follow(world, speedrun is not None)
+            return cls._follow(world, plan.task, speedrun is not None)
 
         reading = Reading(corpus, held_out, tokenizer_spec, tokenizer_options or {})
         materials = prepare_materials(plan, reading, stage=stage, report=report)
@@ -157,12 +157,19 @@ class TrainingSession:
         return session
 
     @classmethod
-    def _follow(cls, world: World, speedrun: bool) -> TrainingSession:
+    def _follow(
+        cls, world: World, task: str | PairTask | None, speedrun: bool
+    ) -> TrainingSession:
         """What the first process started, opened by another one."""
         run = Run.open(world.tell(""))
         config = TrainConfig(**run.info.training)
-        dataset = TokenDataset.open(run.info.corpus["tokens"])
-        materials = TextMaterials.reopen(run, dataset)
+        materials: Materials
+        if task is not None:
+            from toolkit.materials.pairs import PairMaterials
+
+            materials = PairMaterials.reopen(run, None if isinstance(task, str) else task)
+        else:
+            materials = TextMaterials.reopen(run, TokenDataset.open(run.info.corpus["tokens"]))
         session = cls._with_trainer(run, materials, _unset_model(run), config, world)
         if speedrun:
             session.trainer.config = dataclasses.replace(config, max_time=world.same(0.0))
@@ -288,7 +295,8 @@ class TrainingSession:
 
     def _scored(self, event: Finished) -> Finished:
         """The end of a training, with what is measured then."""
-        if event.result.interrupted or self.materials.score is None:
+        measured = self.materials.score is not None and self._world.is_main
+        if event.result.interrupted or not measured:
             return event
         best = load_pretrained(self.run.folder, device=self.trainer.device)
         scores = {**event.result.scores, **self.materials.final_scores(best)}

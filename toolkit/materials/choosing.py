@@ -9,7 +9,6 @@ from toolkit.errors import UsageError
 from toolkit.models.registry import find_model
 from toolkit.tasks import available_tasks
 from toolkit.tokenizers import Tokenizer
-from toolkit.training.distributed import launched
 
 PAIR_MODEL = "encoder-decoder"
 
@@ -39,7 +38,7 @@ def model_of_task(
     """The model of a task.
 
     Raises:
-        UsageError: one that takes no pairs, an option of texts alone, or several processes.
+        UsageError: one that takes no pairs, or an option of texts alone.
     """
     if model is not None and not find_model(model).takes_source:
         raise UsageError(
@@ -55,6 +54,4 @@ def model_of_task(
     for option, is_given in given.items():
         if is_given:
             raise UsageError(f"{option} and --task exclude each other; leave one of them out.")
-    if launched():
-        raise UsageError("--task trains in one process: leave torchrun out.")
     return model or PAIR_MODEL

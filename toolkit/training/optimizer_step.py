@@ -91,7 +91,7 @@ class OptimizerStep:
         """Forward and backward; returns the loss."""
         device = self._model.device
         total = torch.zeros((), device=device)
-        shares = target_shares([targets for _, targets, *_ in batches])
+        shares = target_shares([targets for _, targets, *_ in batches], self._world)
         with self._random.lent(), tf32(device, self._dtype, self._config.tf32):
             for number, (batch, share) in enumerate(zip(batches, shares.unbind(), strict=True), 1):
                 x, y, *source = batch

@@ -101,12 +101,8 @@ class Trainer:
         self._world = world or join_world(config.parallel, config.device)
         if config.compile and self._world.size > 1:
             raise UsageError("--compile is for one process alone: leave it or torchrun out.")
-        if model.takes_source:
-            # Batches differ in shape and in how many targets count.
-            if config.compile:
-                raise UsageError(f"--compile is not for the model {model.name}: leave it out.")
-            if self._world.size > 1:
-                raise UsageError(f"The model {model.name} trains in one process: no torchrun.")
+        if model.takes_source and config.compile:
+            raise UsageError(f"--compile is not for the model {model.name}: leave it out.")
         self.device = self._world.device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         rows = self._world.rows(config.batch_size)
@@ -328,7 +324,7 @@ class Trainer:
             best = progress.note_evaluation(loss)
             if best and not first:
                 self._save_weights()
-            scores = {} if self._score is None else self._score(self.model)
+            scores = self._scores()
             if best:
                 progress.best_scores = scores
         event = Evaluated(
@@ -346,6 +342,13 @@ class Trainer:
         overfitting = progress.notice_overfitting(loss, self.config.early_stop)
         if overfitting is not None:
             yield overfitting
+
+    def _scores(self) -> dict[str, float]:
+        """What is measured beside the loss; nothing in processes beside the main one."""
+        if self._score is None:
+            return {}
+        model = self._world.whole(self.model)
+        return {} if model is None else self._score(model)
 
     def _save_weights(self) -> None:
         if self._save_best is None:

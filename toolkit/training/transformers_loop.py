@@ -227,6 +227,9 @@ def _make_trainer(
         max_steps=options.max_steps or 2**31,
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.grad_accumulation,
+        # A batch's loss is a part of the mean over the targets of all processes' batches.
+        average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
         max_grad_norm=options.grad_clip or math.inf,
         bf16=options.dtype == torch.bfloat16,
         fp16=options.dtype == torch.float16,
@@ -260,8 +263,9 @@ def _make_trainer(
 
 
 def _loss_of_pairs(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """A batch's part of the mean over the targets of all batches of a step. The loss of
-    transformers' classes is the mean of each batch, however many targets that has."""
+    """A batch's part of the mean over the targets of all batches of a step, in all processes (by
+    whose number transformers multiplies it, as their gradients are averaged). The loss of its
+    classes is the mean of each batch, however many targets that has."""
     flat = outputs.logits.float().flatten(0, 1)  # (B·T, V)
     total = F.cross_entropy(flat, labels.flatten(), reduction="sum")
     loss: Tensor = total / num_items_in_batch
