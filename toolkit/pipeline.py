@@ -157,9 +157,7 @@ class TrainingSession:
         return session
 
     @classmethod
-    def _follow(
-        cls, world: World, task: str | PairTask | None, speedrun: bool
-    ) -> TrainingSession:
+    def _follow(cls, world: World, task: str | PairTask | None, speedrun: bool) -> TrainingSession:
         """What the first process started, opened by another one."""
         run = Run.open(world.tell(""))
         config = TrainConfig(**run.info.training)

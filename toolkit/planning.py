@@ -21,7 +21,12 @@ import torch
 
 from toolkit.corpora import Corpus
 from toolkit.errors import UsageError
-from toolkit.fine_tuning import Initial, fine_tuning_config, open_initial
+from toolkit.fine_tuning import (
+    Initial,
+    fine_tuning_config,
+    fine_tuning_pair_config,
+    open_initial,
+)
 from toolkit.materials.choosing import model_of_task, require_task
 from toolkit.models import EncoderDecoderConfig, LanguageModel, create_model, make_config
 from toolkit.models.config import DEFAULT_PRESET, ModelConfig
@@ -68,8 +73,12 @@ class Plan:
 
         Args:
             of_tokenizers: fields of its configuration that follow from the tokenizers.
+
+        Raises:
+            UsageError: the weights that training starts from have others.
         """
         if self.initial is not None:
+            self.initial.check_pairs(of_tokenizers)
             return self.initial.model
         return create_model(
             self.model,
@@ -122,13 +131,20 @@ def plan_training(
     if task is None:
         require_task(model, src_tokenizer, tgt_tokenizer)
     else:
-        model = model_of_task(model, corpus, init, preset, speedrun)
+        model = model_of_task(model, corpus, preset, speedrun)
     if speedrun is not None:
         if init is not None:
             raise UsageError("A speedrun starts from scratch: leave --init or --speedrun out.")
         options = with_speedrun(speedrun, model or DEFAULT_MODEL, options)
     of_training, of_model = _divided(options)
     if init is not None:
+        given = {
+            "--tokenizer": tokenizer,
+            "--src-tokenizer": src_tokenizer,
+            "--tgt-tokenizer": tgt_tokenizer,
+        }
+        if task is not None:
+            return _plan_pairs_from_weights(init, given, task, model, size, of_model, of_training)
         return _plan_from_weights(init, tokenizer, model, preset, size, of_model, of_training)
     if task is not None:
         assert model is not None
@@ -175,6 +191,50 @@ def _plan_from_weights(
     )
 
 
+def _plan_pairs_from_weights(
+    init: str | Path,
+    tokenizers: Mapping[str, str | Tokenizer | None],
+    task: str | PairTask,
+    model: str | None,
+    size: str | None,
+    of_model: dict[str, Any],
+    of_training: dict[str, Any],
+) -> Plan:
+    for option, given in tokenizers.items():
+        if given is not None:
+            raise UsageError(
+                f"{option} contradicts --init {init}: its weights know the tokens of its own "
+                "tokenizers alone. Leave it out."
+            )
+    initial = open_initial(
+        str(init),
+        tokenizer=None,
+        model=model,
+        preset=None,
+        size=size,
+        options=of_model,
+        of_pairs=True,
+    )
+    own = initial.source_tokenizer
+    return Plan(
+        model=initial.model.name,
+        preset=None,
+        size=size,
+        config=fine_tuning_pair_config(_name_of(task), initial.model, of_training),
+        shape=initial.model.config,
+        initial=initial,
+        task=task,
+        tokenizer=initial.tokenizer if own is None else None,
+        src_tokenizer=own,
+        tgt_tokenizer=None if own is None else initial.tokenizer,
+    )
+
+
+def _name_of(task: str | PairTask) -> str:
+    """Its name, without a length; of a file any other."""
+    return (task if isinstance(task, str) else task.name).partition(":")[0]
+
+
 def _plan_pairs(
     task: str | PairTask,
     model: str,
@@ -182,7 +242,7 @@ def _plan_pairs(
     of_model: dict[str, Any],
     of_training: dict[str, Any],
 ) -> Plan:
-    name = (task if isinstance(task, str) else task.name).partition(":")[0]
+    name = _name_of(task)
     fields = pair_model_options(name, size, of_model)
     # As in `_plan_text`: with any number of tokens.
     shape = make_config(model, NUM_SPECIAL + 1, size=size, **fields)

@@ -13,6 +13,7 @@ import torch
 
 import toolkit
 from toolkit.corpora import Corpus
+from toolkit.errors import UsageError
 from toolkit.materials import Materials, TextMaterials
 from toolkit.materials.base import OnProgress, OnStage
 from toolkit.models import LanguageModel
@@ -47,6 +48,12 @@ def prepare_materials(
     Raises:
         ToolkitError: whatever is wrong with one of them.
     """
+    if plan.initial is not None and not isinstance(plan.tokenizer, str):
+        for name in reading.tokenizer_options:
+            raise UsageError(
+                f"The tokenizer option {name} is for a tokenizer that is made now; --init "
+                f"{plan.initial.opened.name} brings its own. Leave it out."
+            )
     if plan.task is not None:
         from toolkit.materials.pairs import PairMaterials, TokenizerChoice
 

@@ -76,6 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"folder": "pairs-ddp", "of_pairs": True, "parallel": "ddp", "sample_every": 5},
         {"folder": "pairs-fsdp", "of_pairs": True, "parallel": "fsdp", **SMOOTH},
         {"folder": "pairs-one", "of_pairs": True, "parallel": "fsdp", "killed_at": 4},
+        {"folder": "pairs-compiled", "of_pairs": True, "parallel": "ddp", "compile": True},
         {"folder": "pairs-parts", "of_pairs": True, "dropout": 0.3, "killed_at": 8},
         {"folder": "pairs-parts", "of_pairs": True, "dropout": 0.3, "resume": True},
         {"folder": "pairs-whole", "of_pairs": True, "dropout": 0.3},
@@ -119,6 +120,7 @@ def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
         ("pairs-ddp", "pairs"),
         ("pairs-one", "pairs"),
         ("pairs-fsdp", "pairs-smooth"),
+        ("pairs-compiled", "pairs"),
         ("pairs-hf", "pairs"),
     ],
 )

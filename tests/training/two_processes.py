@@ -23,7 +23,7 @@ from toolkit.models.config import make_gpt_config
 from toolkit.models.gpt import GPTModel
 from toolkit.tasks import load_task
 from toolkit.tokenizers import CharTokenizer
-from toolkit.training import CheckpointSaved, TrainConfig, Trainer
+from toolkit.training import CheckpointSaved, TrainConfig, Trainer, compiling
 from toolkit.training.backends import trainer_class
 
 V, T = 11, 8
@@ -113,5 +113,6 @@ def train(folder: Path, *, killed_at: int | None = None, resume: bool = False, *
 
 
 if __name__ == "__main__":
+    compiling.BACKEND = "aot_eager"  # all of torch.compile but the C++, which takes minutes
     for job in json.loads(Path(sys.argv[1]).read_text()):
         train(Path(job.pop("folder")), **job)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.errors import UsageError
 from toolkit.models.registry import find_model
@@ -31,7 +29,6 @@ def require_task(model: str | None, *tokenizers: str | Tokenizer | None) -> None
 def model_of_task(
     model: str | None,
     corpus: str | Corpus,
-    init: str | Path | None,
     preset: str | None,
     speedrun: float | None,
 ) -> str:
@@ -47,7 +44,6 @@ def model_of_task(
         )
     given = {
         "--corpus": corpus != DEFAULT_CORPUS,
-        "--init": init is not None,
         "--preset": preset is not None,
         "--speedrun": speedrun is not None,
     }

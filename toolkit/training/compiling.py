@@ -3,6 +3,9 @@
 What is compiled is the forward pass of training, and with it the backward pass. The model itself
 stays as it is: its parameters keep their names, so that a checkpoint or a saved model opens
 anywhere, and evaluation and samples, whose shapes change from call to call, compile nothing anew.
+
+Batches of pairs have other lengths each time. Their program is made for lengths that vary: one for
+all of them, from two tokens on, which every text has with its end.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from toolkit.models import LanguageModel, LMOutput
 from toolkit.training.config import TrainConfig
@@ -49,19 +53,17 @@ def compiling_pays(config: TrainConfig, device: torch.device) -> bool:
     return many_steps and (config.max_time is None or config.max_time >= MIN_SECONDS)
 
 
-def compile_model(
-    model: LanguageModel, shape: tuple[int, int], *, with_targets: bool
-) -> Compilation:
-    """Compile the model's forward and backward pass for ids of `shape` (B, T), and try them.
+def compile_model(model: LanguageModel, rows: int, *, with_targets: bool) -> Compilation:
+    """Compile the model's forward and backward pass for batches of so many rows, and try them.
 
     torch.compile works when it is first called: without trying, a missing C++ compiler or Triton
     would show in the middle of a training. The model's gradients are dropped.
     """
     began = time.monotonic()
-    ids = torch.zeros(shape, dtype=torch.int64, device=model.device)  # (B, T)
-    forward = torch.compile(model, backend=BACKEND)
+    ids, targets, *source = _example(model, rows)
+    forward = torch.compile(model, backend=BACKEND, dynamic=True if source else None)
     try:
-        output = forward(ids, ids if with_targets else None)
+        output = forward(ids, targets if with_targets else None, *source)
         loss = output.logits.float().mean() if output.loss is None else output.loss
         loss.backward()  # type: ignore[no-untyped-call]  # of torch
     except Exception as error:  # whatever a compiler raises: its classes differ by backend
@@ -71,3 +73,18 @@ def compile_model(
     finally:
         model.zero_grad(set_to_none=True)
     return Compilation(forward, time.monotonic() - began)
+
+
+def _example(model: LanguageModel, rows: int) -> list[Tensor]:
+    """A batch of the shapes that are trained on: ids and targets (B, T), maybe a source (B, S)."""
+
+    def zeros(length: int) -> Tensor:
+        return torch.zeros(rows, length, dtype=torch.int64, device=model.device)
+
+    if not model.takes_source:
+        return [zeros(model.block_size), zeros(model.block_size)]
+    # Of sizes that are equal here, or 1, or the most there can be, torch would conclude that they
+    # always are, and compile anew where they are not.
+    lengths = [n for n in range(2, model.block_size) if n != rows] or [model.block_size]
+    target, source = lengths[-1], lengths[max(len(lengths) - 2, 0)]
+    return [zeros(target), zeros(target), zeros(source)]

@@ -37,7 +37,6 @@ class OptimizerStep:
     """Changes a model's weights by batches.
 
     Attributes:
-        forward: what is called in training; it computes what the model does.
         scaler: of float16's gradients; does nothing in other dtypes.
     """
 
@@ -61,8 +60,12 @@ class OptimizerStep:
         self._model, self._module, self._optimizer = model, module, optimizer
         self._config, self._dtype = config, dtype
         self._world, self._random = world, random
-        self.forward: Callable[..., LMOutput] = module
+        self._forward: Callable[..., LMOutput] = module
         self.scaler = torch.GradScaler(model.device.type, enabled=dtype == torch.float16)
+
+    def use(self, forward: Callable[..., LMOutput]) -> None:
+        """Compute the model by this from now on."""
+        self._forward = self._world.compiled(self._module, forward)
 
     def take(self, batches: list[Batch]) -> tuple[float, float]:
         """Do the step; returns its loss and the gradient's length before it was clipped.
@@ -98,7 +101,7 @@ class OptimizerStep:
                 with self._world.accumulating(self._module, last=number == len(batches)):
                     with autocast(device, self._dtype):
                         loss, plain = training_losses(
-                            self.forward, x, y, self._config.label_smoothing, *source
+                            self._forward, x, y, self._config.label_smoothing, *source
                         )
                     loss = share_of_loss(loss, share)
                     self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch

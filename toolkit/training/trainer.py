@@ -88,7 +88,7 @@ class Trainer:
 
         Raises:
             UsageError: too little text for a window, a device that is not there, an option for
-                layers and a model without, or for one of pairs several processes or --compile.
+                layers and a model without, or --compile with --parallel fsdp.
         """
         if dataset.vocab_size > model.config.vocab_size:
             raise UsageError(
@@ -99,10 +99,8 @@ class Trainer:
         self.config = config
         self.dataset = dataset
         self._world = world or join_world(config.parallel, config.device)
-        if config.compile and self._world.size > 1:
-            raise UsageError("--compile is for one process alone: leave it or torchrun out.")
-        if model.takes_source and config.compile:
-            raise UsageError(f"--compile is not for the model {model.name}: leave it out.")
+        if config.compile and not self._world.takes_compiled:
+            raise UsageError("--compile is not for --parallel fsdp: leave one of them out.")
         self.device = self._world.device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         rows = self._world.rows(config.batch_size)
@@ -419,17 +417,20 @@ class Trainer:
         Raises:
             TrainingError: it was asked for, and it fails.
         """
-        shape = (self.config.batch_size, self.model.block_size)
+        rows = self.config.batch_size // self._world.size
         with self._random.lent(keep=False), self._tf32(), autocast(self.device, self.dtype):
-            found = compile_model(self.model, shape, with_targets=not self.config.label_smoothing)
-        if found.problem is None:
-            self._stepper.forward = found.forward
-        elif self.config.compile:
-            raise TrainingError(
-                f"--compile: torch.compile does not work here: {found.problem}. "
-                "Train without it: --no-compile."
-            )
-        return Compiled(found.seconds, found.problem)
+            found = compile_model(self.model, rows, with_targets=not self.config.label_smoothing)
+        problem = found.problem
+        if self._world.any(problem is not None):
+            problem = problem or "it failed in another process"
+            if self.config.compile:
+                raise TrainingError(
+                    f"--compile: torch.compile does not work here: {problem}. "
+                    "Train without it: --no-compile."
+                )
+        else:
+            self._stepper.use(found.forward)
+        return Compiled(found.seconds, problem)
 
     # -- checkpoints and randomness -----------------------------------------------------------
 
