@@ -31,6 +31,7 @@ from toolkit.tracking import Tracker, open_tracker, tracker_names
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer
 from toolkit.training.backends import require_backend, trainer_class
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
+from toolkit.training.compiling import require_compilable
 from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
 
@@ -130,6 +131,7 @@ class TrainingSession:
         )
         config = plan.config
         require_backend(plan.shape, config, device, alone=world.size == 1)
+        require_compilable(config, world)
         world.rows(config.batch_size)  # refuses a batch that cannot be divided
         if not world.is_main:
             return cls._follow(world, plan.task, speedrun is not None)

@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from two_processes import gpt, train
+from two_processes import dataset, gpt, train
 
 from toolkit.errors import RunError, UsageError
 from toolkit.models import load_pretrained
-from toolkit.training.distributed import World, first_to_fail, is_main, join_world
+from toolkit.training import TrainConfig, Trainer
+from toolkit.training.distributed import (
+    ShardedWorld,
+    World,
+    first_to_fail,
+    is_main,
+    join_world,
+)
 
 WORKER = Path(__file__).with_name("two_processes.py")
 # Two processes add up the same float32 numbers in another order: a relative 2^-24 a sum. AdamW
@@ -292,6 +299,13 @@ def test_parallel_without_torchrun_says_how_to_start_it(parallel: str) -> None:
     with pytest.raises(UsageError, match="torchrun --nproc-per-node 2 -m toolkit train") as caught:
         join_world(parallel)
     assert "\n" not in str(caught.value)
+
+
+def test_shares_are_not_compiled() -> None:
+    world = World()
+    world.takes_compiled = ShardedWorld.takes_compiled
+    with pytest.raises(UsageError, match="--compile is not for --parallel fsdp"):
+        Trainer(gpt(), dataset(), TrainConfig(compile=True, device="cpu"), world=world)
 
 
 def test_processes_that_do_not_meet_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

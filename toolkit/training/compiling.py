@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from toolkit.errors import UsageError
 from toolkit.models import LanguageModel, LMOutput
 from toolkit.training.config import TrainConfig
+from toolkit.training.distributed import World
 
 BACKEND = "inductor"
 # Where nobody has said. Compiling may take a minute, which a shorter training does not earn back.
@@ -51,6 +53,12 @@ def compiling_pays(config: TrainConfig, device: torch.device) -> bool:
         return False
     many_steps = config.max_steps is None or config.max_steps >= MIN_STEPS
     return many_steps and (config.max_time is None or config.max_time >= MIN_SECONDS)
+
+
+def require_compilable(config: TrainConfig, world: World) -> None:
+    """Raise UsageError where compiling is asked for, and the world's processes cannot have it."""
+    if config.compile and not world.takes_compiled:
+        raise UsageError("--compile is not for --parallel fsdp: leave one of them out.")
 
 
 def compile_model(model: LanguageModel, rows: int, *, with_targets: bool) -> Compilation:

@@ -23,7 +23,7 @@ from toolkit.errors import RunError, TrainingError, UsageError
 from toolkit.models import LanguageModel
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER, save_checkpoint
 from toolkit.training.clock import Clock
-from toolkit.training.compiling import compile_model, compiling_pays
+from toolkit.training.compiling import compile_model, compiling_pays, require_compilable
 from toolkit.training.config import TrainConfig
 from toolkit.training.devices import autocast, resolve_dtype, tf32
 from toolkit.training.distributed import World, join_world
@@ -99,8 +99,7 @@ class Trainer:
         self.config = config
         self.dataset = dataset
         self._world = world or join_world(config.parallel, config.device)
-        if config.compile and not self._world.takes_compiled:
-            raise UsageError("--compile is not for --parallel fsdp: leave one of them out.")
+        require_compilable(config, self._world)
         self.device = self._world.device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         rows = self._world.rows(config.batch_size)
