@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toolkit.errors import UsageError
+from toolkit.errors import TrainingError, UsageError
 from toolkit.models import LanguageModel, LMOutput
 from toolkit.training.config import TrainConfig
 from toolkit.training.distributed import World
@@ -59,6 +59,25 @@ def require_compilable(config: TrainConfig, world: World) -> None:
     """Raise UsageError where compiling is asked for, and the world's processes cannot have it."""
     if config.compile and not world.takes_compiled:
         raise UsageError("--compile is not for --parallel fsdp: leave one of them out.")
+
+
+def compile_training(model: LanguageModel, config: TrainConfig, world: World) -> Compilation:
+    """What `compile_model` makes of a training's model, in all processes or in none.
+
+    Raises:
+        TrainingError: it was asked for, and it fails.
+    """
+    rows = config.batch_size // world.size
+    found = compile_model(model, rows, with_targets=not config.label_smoothing)
+    if not world.any(found.problem is not None):
+        return found
+    problem = found.problem or "it failed in another process"
+    if config.compile:
+        raise TrainingError(
+            f"--compile: torch.compile does not work here: {problem}. "
+            "Train without it: --no-compile."
+        )
+    return Compilation(model, found.seconds, problem)
 
 
 def compile_model(model: LanguageModel, rows: int, *, with_targets: bool) -> Compilation:

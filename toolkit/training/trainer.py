@@ -23,7 +23,7 @@ from toolkit.errors import RunError, TrainingError, UsageError
 from toolkit.models import LanguageModel
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER, save_checkpoint
 from toolkit.training.clock import Clock
-from toolkit.training.compiling import compile_model, compiling_pays, require_compilable
+from toolkit.training.compiling import compile_training, compiling_pays, require_compilable
 from toolkit.training.config import TrainConfig
 from toolkit.training.devices import autocast, resolve_dtype, tf32
 from toolkit.training.distributed import World, join_world
@@ -48,7 +48,7 @@ from toolkit.training.optimizer_step import Diverged, OptimizerStep
 from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.progress import Progress
 from toolkit.training.randomness import OwnRandom
-from toolkit.training.schedules import decay_share, learning_rate
+from toolkit.training.schedules import scheduled_rate
 from toolkit.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -235,21 +235,7 @@ class Trainer:
         )
 
     def _learning_rate(self) -> float:
-        config = self.config
-        return learning_rate(
-            self.progress.step,
-            decay_share(
-                self.progress.step,
-                config.max_steps,
-                config.warmup_steps,
-                self.progress.elapsed,
-                config.max_time,
-            ),
-            peak=config.learning_rate,
-            warmup_steps=config.warmup_steps,
-            min_ratio=config.min_lr_ratio,
-            schedule=config.schedule,
-        )
+        return scheduled_rate(self.config, self.progress.step, self.progress.elapsed)
 
     def _tokens(self) -> int:
         return self.loader.num_tokens(self.progress.step * self.config.grad_accumulation)
@@ -407,6 +393,7 @@ class Trainer:
         """Whether to compile the training step: as was said, or where it pays."""
         if self.config.compile is not None:
             return self.config.compile
+        # Where batches differ in shape, or are divided, it has not been measured.
         alike = self._world.size == 1 and not self.model.takes_source
         return alike and compiling_pays(self.config, self.device)
 
@@ -416,20 +403,11 @@ class Trainer:
         Raises:
             TrainingError: it was asked for, and it fails.
         """
-        rows = self.config.batch_size // self._world.size
         with self._random.lent(keep=False), self._tf32(), autocast(self.device, self.dtype):
-            found = compile_model(self.model, rows, with_targets=not self.config.label_smoothing)
-        problem = found.problem
-        if self._world.any(problem is not None):
-            problem = problem or "it failed in another process"
-            if self.config.compile:
-                raise TrainingError(
-                    f"--compile: torch.compile does not work here: {problem}. "
-                    "Train without it: --no-compile."
-                )
-        else:
+            found = compile_training(self.model, self.config, self._world)
+        if found.problem is None:
             self._stepper.use(found.forward)
-        return Compiled(found.seconds, problem)
+        return Compiled(found.seconds, found.problem)
 
     # -- checkpoints and randomness -----------------------------------------------------------
 
