@@ -67,7 +67,7 @@ def report(session: TrainingSession, steps: int) -> None:
                 times.clear()
         inside = {"loader": 0.0, "optimizer": 0.0}
         with timed_calls(parts, inside):
-            spent["step"].append(seconds(trainer._train_step))
+            spent["step"].append(seconds(trainer.train_step))
         for name, value in inside.items():
             spent[name].append(value)
         spent["Python"].append(seconds(lambda: one_token(session)))

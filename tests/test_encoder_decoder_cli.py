@@ -1,6 +1,7 @@
 """Encoder–decoders from the command line and from Python: train, go on, translate, wrong input."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +153,12 @@ def test_pairs_in_one_bpe_and_in_python(capsys: pytest.CaptureFixture[str]) -> N
         (["--task", "reverse", "-O", "size=4"], "No option of the tokenizer char 'size'"),
         (["--task", "reverse", "--preset", "gpt2"], "--preset and --task exclude each other"),
         (["--task", "reverse", "--speedrun"], "--speedrun and --task exclude each other"),
-        (["--task", "reverse", "--init", "x"], "--init and --task exclude each other"),
         (["--task", "reverse", "--position", "rotary"], "encoder-decoder has no --position"),
         (["--task", "reverse", "-t", "char", "--src-tokenizer", "byte"], "of both sides"),
         (["--task", "reverse", "--src-tokenizer", "bite"], "Did you mean 'byte'?"),
         (["--src-tokenizer", "byte"], "are for a --task"),
         (["--task", "reverse", "--block-size", "9"], "longer than --block-size 9"),
         (["--task", "reverse", "--track-internals", "5"], "for models that continue texts"),
-        (["--task", "reverse", "--compile"], "--compile is not for the model encoder-decoder"),
         (["--task", "missing.tsv"], "missing.tsv cannot be read"),
         (["--task", "reverse", "--resume"], "--task cannot be given with --resume"),
         (["--task", "reverse", "--held-out", "0"], "must be above 0 and below 1 for pairs"),
@@ -171,11 +170,56 @@ def test_wrong_input_is_one_line(
     assert message in refused(capsys, "train", "--device", "cpu", *arguments)
 
 
+def test_it_translates_line_by_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toolkit.train(
+        task="copy:3", max_steps=3, n_layer=1, n_head=1, n_embd=8, device="cpu", out="r"
+    )
+    translator = Translator(run.model, run.tokenizer)
+    lines = [
+        "abc",
+        "ß",
+        "de",
+        "/again",
+        "/set strategy beam",
+        "/set num-beams 2",
+        "abc",
+        "/set num-beams",
+        "/set strategy contrastive",
+        "/undo",
+        "/set temperature x",
+        "",
+        "/help",
+        "/quit",
+        "no",
+    ]
+    monkeypatch.setattr("sys.stdin", StringIO("\n".join(lines)))
+    capsys.readouterr()
+    assert call("generate", "--run", "r", "-i", "--max-new-tokens", "5", "--seed", "1") == 0
+    shown = capsys.readouterr()
+    greedy = [
+        translator.generate(text, strategy="greedy", max_new_tokens=5).text
+        for text in ("abc", "de", "de")
+    ]
+    beam = translator.generate("abc", strategy="beam", num_beams=2, max_new_tokens=5).text
+    assert [line for line in shown.out.split("\n") if line] == [*greedy, beam]
+    errors = [line for line in shown.err.split("\n") if line.startswith("Error")]
+    for error, expected in zip(
+        errors,
+        ("'ß'", "for models that continue texts", "/undo", "needs a number", "no source"),
+        strict=True,
+    ):
+        assert expected in error
+    assert "Write a source" in shown.err
+    assert "/again" in shown.err
+    assert "/new" not in shown.err
+
+
 def test_what_a_translator_has_not(capsys: pytest.CaptureFixture[str]) -> None:
     toolkit.train(task="copy:3", max_steps=1, n_layer=1, n_head=1, n_embd=8, device="cpu", out="r")
-    for option in ("--interactive", "--draft=r", "--engine=torch", "--context-policy=error"):
-        prompt = [] if option == "--interactive" else ["abc"]
-        error = refused(capsys, "generate", "--run", "r", option, *prompt)
+    for option in ("--draft=r", "--engine=torch", "--context-policy=error"):
+        error = refused(capsys, "generate", "--run", "r", option, "abc")
         assert "is for models that continue texts; this run translates" in error
     assert "no source to translate" in refused(capsys, "generate", "--run", "r")
     assert "'ß'" in refused(capsys, "generate", "--run", "r", "ß")

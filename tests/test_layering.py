@@ -37,6 +37,8 @@ LAYERS = [
         "tracking",
     ],
     ["materials"],
+    ["planning"],
+    ["preparing"],
     ["pipeline"],
     ["comparing", "ladder", "learning_rate", "sweep_plan"],
     ["sweeping"],

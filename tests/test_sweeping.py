@@ -66,6 +66,34 @@ def assert_same_runs(one: Path, other: Path) -> None:
             assert all(torch.equal(a[key], b[key]) for key in a), (name, file)
 
 
+def test_trials_learn_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {
+        "task": "copy:3", "n_layer": 1, "n_head": 1, "n_embd": 8, "max_steps": 4, "eval_every": 2,
+        "device": "cpu",
+    }  # fmt: skip
+    result = toolkit.sweep({**options, "grid": {"src_tokenizer": ["char", "byte"]}}, out="pairs")
+    assert [trial.status for trial in result.trials] == ["finished", "finished"]
+    for trial in result.trials:
+        alone = toolkit.train(**options, **trial.options, out=f"alone-{trial.name}")
+        assert trial.best_val_loss == alone.info.result["best_val_loss"]
+    for line, message in [
+        ('task = "revers"', "Did you mean 'reverse'?"),
+        ('task = "copy"\ncorpus = "text.txt"', "--corpus and --task exclude each other"),
+        ('task = "copy"\nencoding = "utf-8"', "encoding is for a text"),
+        ('task = "copy"\nwindow = 3', "No option of encoder-decoder 'window'"),
+        ('task = "copy"\nsrc_tokenizer = "bite"', "Did you mean 'byte'?"),
+        ('model = "encoder-decoder"', "give --task"),
+        ('task = "missing.tsv"', "missing.tsv cannot be read"),
+    ]:
+        Path("wrong.toml").write_text(f"{line}\n[grid]\nlearning_rate = [0.1, 0.2]\n")
+        with pytest.raises(SystemExit) as caught:
+            main(["sweep", "wrong.toml"])
+        assert caught.value.code == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert "\n" not in error
+
+
 def test_each_trial_is_the_training_of_its_options() -> None:
     result = toolkit.sweep("lr.toml")
     assert result.folder == Path("runs/sweep-lr")

@@ -1,7 +1,9 @@
 """`toolkit generate -i`: write a text in turns with a model, and change its options on the way.
 
-A line is added to the text, and the model goes on from there. A line that begins with / is a
-command. Left out: editing a line and recalling earlier ones, which Python's readline does.
+A line is added to the text, and the model goes on from there; of a model of pairs each line is a
+source of its own, and its translation follows. A line that begins with / is a command. Left out:
+editing a line and recalling earlier ones, which Python's readline does, and for translations
+/undo, /new and /text, as there is no text that grows.
 """
 
 from __future__ import annotations
@@ -57,10 +59,15 @@ class _Turn:
 class Session:
     """A text that a person and a model write in turns.
 
+    Attributes:
+        greeting: what it says first.
+
     Args:
         generator: of the model and its tokenizer.
         options: of `Generator.stream`, with a seed; turn i has the seed `sample_seed(seed, i)`.
     """
+
+    greeting = "Write, and the model goes on. /help lists commands, /quit ends."
 
     def __init__(self, generator: Generator, options: dict[str, Any]) -> None:
         self.options = options
@@ -85,7 +92,7 @@ class Session:
 
     def run(self) -> None:
         """Read lines until the input ends or /quit comes. Errors are shown and change nothing."""
-        console.notice("Write, and the model goes on. /help lists commands, /quit ends.")
+        console.notice(self.greeting)
         for line in _lines():
             try:
                 self.take(line)
@@ -116,12 +123,20 @@ class Session:
         number = len(self._turns) + 1000 * self._attempt
         options = {**self.options, "seed": sample_seed(self.options["seed"], number)}
         pieces: list[str] = []
-        stream = self._generator.stream(self.text + typed, **options)
+        stream = self._generator.stream(self._prompt(typed), **options)
         try:
             console.print_pieces(_noted(stream, pieces))
         except KeyboardInterrupt:  # of this text only
             console.print_pieces(iter([]))
         self._turns.append(_Turn(typed, "".join(pieces)))
+
+    def _prompt(self, typed: str) -> str:
+        """What the model is given after a line."""
+        return self.text + typed
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Refuse what cannot be, and compute nothing."""
+        self._generator.stream("", **options)
 
     def _set(self, argument: str) -> None:
         name, _, value = argument.partition(" ")
@@ -135,7 +150,7 @@ class Session:
             changed[name] = _read_value(name, value.strip())
         elif name == "seed":
             raise UsageError("/set seed needs a number.")
-        self._generator.stream("", **changed)  # refuses what cannot be, and computes nothing
+        self._check(changed)
         self.options = changed
         self._show_options("")
 
@@ -170,6 +185,25 @@ class Session:
 
     def _quit(self, _: str) -> None:
         raise EOFError
+
+
+class TranslationSession(Session):
+    """Sources that a person writes, and their translations."""
+
+    greeting = "Write a source, and its translation follows. /help lists commands, /quit ends."
+
+    def __init__(self, generator: Generator, options: dict[str, Any]) -> None:
+        super().__init__(generator, options)
+        for name in ("undo", "new", "text"):
+            del self._commands[name]
+        again = self._commands["again"][0]
+        self._commands["again"] = again, "another translation of the last source, if they are drawn"
+
+    def _prompt(self, typed: str) -> str:
+        return typed
+
+    def _check(self, options: dict[str, Any]) -> None:
+        self._generator.plan(options)
 
 
 def _read_value(name: str, value: str) -> Any:

@@ -8,45 +8,22 @@ prints nothing: `TrainingSession.events()` yields what happens.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-import toolkit
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.data import TokenDataset
 from toolkit.errors import RunError, ToolkitError, UsageError
-from toolkit.fine_tuning import Initial, fine_tuning_config, open_initial
 from toolkit.internals import draw_if_tracked, observer, snapshots_of
 from toolkit.materials import Materials, Stage, TextMaterials
-from toolkit.materials.choosing import model_of_task, require_task
-from toolkit.models import (
-    EncoderDecoderConfig,
-    LanguageModel,
-    build_model,
-    create_model,
-    load_pretrained,
-    make_config,
-    save_pretrained,
-)
-from toolkit.models.config import DEFAULT_PRESET, flag
-from toolkit.models.encoder_decoder_config import NUM_SPECIAL
+from toolkit.models import LanguageModel, build_model, load_pretrained, save_pretrained
+from toolkit.models.config import flag
 from toolkit.models.registry import find_model
-from toolkit.pair_recipes import pair_model_options, pair_train_config
-from toolkit.recipes import default_size, model_options, train_config, with_speedrun
-from toolkit.run import (
-    SAMPLES_FILE,
-    Run,
-    RunInfo,
-    create_run,
-    describe_tokenizer,
-    new_run_folder,
-    special_ids_of,
-)
+from toolkit.planning import plan_training
+from toolkit.preparing import Reading, make_run, prepare_materials
+from toolkit.run import SAMPLES_FILE, Run, special_ids_of
 from toolkit.speedrun import seconds_to_train
 from toolkit.tasks import PairTask
 from toolkit.tokenizers import Tokenizer
@@ -54,14 +31,13 @@ from toolkit.tracking import Tracker, open_tracker, tracker_names
 from toolkit.training import Event, Finished, Sampled, TrainConfig, Trainer
 from toolkit.training.backends import require_backend, trainer_class
 from toolkit.training.checkpoint import CHECKPOINT_FOLDER
+from toolkit.training.compiling import require_compilable
 from toolkit.training.distributed import World, join_world, launched
 from toolkit.training.layer_rates import require_layers
 
 if TYPE_CHECKING:
     from toolkit.inspection import Walk
 
-DEFAULT_TOKENIZER = "bpe"
-DEFAULT_MODEL = "gpt"
 WALKED_TOKENS = 16  # of a sequence: a page shows a corner of each matrix
 
 
@@ -138,131 +114,41 @@ class TrainingSession:
             world = join_world(options.get("parallel", "auto"), options.get("device", "auto"))
         stage = on_stage or (lambda stage: None)
         report = on_progress or (lambda name, done, total: None)
-        if task is None:
-            require_task(model, src_tokenizer, tgt_tokenizer)
-        else:
-            model = model_of_task(model, corpus, init, preset, speedrun)
-        if speedrun is not None:
-            if init is not None:
-                raise UsageError("A speedrun starts from scratch: leave --init or --speedrun out.")
-            options = with_speedrun(speedrun, model or DEFAULT_MODEL, options)
-        train_fields = {field.name for field in dataclasses.fields(TrainConfig)}
-        train_options = {k: v for k, v in options.items() if k in train_fields}
-        of_model = {k: v for k, v in options.items() if k not in train_fields}
-        device = world.device(train_options.get("device", "auto"))
-        initial: Initial | None = None
-        if init is not None:
-            initial = open_initial(
-                str(init),
-                tokenizer=tokenizer if isinstance(tokenizer, Tokenizer) else None,
-                model=model,
-                preset=preset,
-                size=size,
-                options=of_model,
-            )
-            model, preset = initial.model.name, initial.preset
-            config = fine_tuning_config(initial.model, train_options)
-            if tokenizer is None:
-                tokenizer = initial.tokenizer
-        elif task is not None:
-            assert model is not None
-            name_of_task = task if isinstance(task, str) else task.name
-            name_of_task = name_of_task.partition(":")[0]
-            of_model = pair_model_options(name_of_task, size, of_model)
-            # As below: with any number of tokens, of one side or of both.
-            shared = src_tokenizer is None and tgt_tokenizer is None
-            fields = {**of_model, "source_vocab_size": 0 if shared else NUM_SPECIAL + 1}
-            shape = make_config(model, NUM_SPECIAL + 1, size=size, **fields)
-            assert isinstance(shape, EncoderDecoderConfig), "find_model says so"
-            config = pair_train_config(name_of_task, shape.n_embd, train_options)
-        else:
-            model = model or DEFAULT_MODEL
-            size = size or default_size(device.type)
-            of_model = model_options(model, preset, of_model)
-            config = train_config(model, preset, size, train_options)
-            # With any number of tokens: a wrong name or shape is refused before work begins.
-            shape = make_config(model, 1, preset=preset, size=size, **of_model)
-        wanted = initial.model.config if initial else shape
-        require_backend(wanted, config, device, alone=world.size == 1)
-        assert model is not None
+        device = world.device(options.get("device", "auto"))
+        plan = plan_training(
+            options=options,
+            device=device,
+            corpus=corpus,
+            tokenizer=tokenizer,
+            task=task,
+            src_tokenizer=src_tokenizer,
+            tgt_tokenizer=tgt_tokenizer,
+            model=model,
+            init=init,
+            preset=preset,
+            size=size,
+            speedrun=speedrun,
+        )
+        config = plan.config
+        require_backend(plan.shape, config, device, alone=world.size == 1)
+        require_compilable(config, world)
         world.rows(config.batch_size)  # refuses a batch that cannot be divided
         if not world.is_main:
-            return cls._follow(world, speedrun is not None)
+            return cls._follow(world, plan.task, speedrun is not None)
 
-        materials: Materials
-        if task is not None:
-            from toolkit.materials.pairs import PairMaterials, TokenizerChoice
-
-            materials = PairMaterials.prepare(
-                task,
-                TokenizerChoice(tokenizer, src_tokenizer, tgt_tokenizer, tokenizer_options or {}),
-                block_size=shape.block_size,
-                held_out=held_out,
-                stage=stage,
-                report=report,
-            )
-        else:
-            materials = TextMaterials.prepare(
-                corpus,
-                tokenizer or DEFAULT_TOKENIZER,
-                tokenizer_spec=tokenizer_spec,
-                tokenizer_options=tokenizer_options or {},
-                size=size,
-                held_out=held_out,
-                accept=initial.check if initial else (lambda tokenizer: None),
-                stage=stage,
-                report=report,
-            )
-        if initial is not None:
-            language_model = initial.model
-        else:
-            language_model = create_model(
-                model,
-                preset=preset,
-                size=size,
-                seed=config.seed,
-                **{**of_model, **materials.model_options},
-            )
+        reading = Reading(corpus, held_out, tokenizer_spec, tokenizer_options or {})
+        materials = prepare_materials(plan, reading, stage=stage, report=report)
+        language_model = plan.make_model(materials.model_options)
         materials.require_length(language_model.block_size)
         require_layers(language_model, config)
         if config.track_internals:  # too long a text is refused before there is a folder
             materials.tracked_ids(config, language_model.block_size)
         if speedrun is not None:  # too short a time is refused before there is a folder
             seconds_to_train(speedrun, time.monotonic() - began)
-        spec = materials.tokenizer_spec
-        folder = new_run_folder(f"{materials.name}-{spec.replace(':', '')}-{model}", out)
-        info = RunInfo(
-            status="running",
-            corpus=materials.record,
-            tokenizer=describe_tokenizer(materials.tokenizer, spec),
-            source_tokenizer=describe_tokenizer(materials.source_tokenizer),
-            model={
-                "name": model,
-                "preset": preset or (DEFAULT_PRESET if model == "gpt" else None),
-                "size": size,
-                "num_params": language_model.num_params(),
-                "config": dataclasses.asdict(language_model.config),
-                **({} if initial is None else {"init": initial.record}),
-            },
-            training=dataclasses.asdict(config),
-            device=str(device),
-            versions={
-                "toolkit": toolkit.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
-        )
-        run = create_run(
-            folder,
-            info,
-            materials.tokenizer,
-            language_model.block_size,
-            source_tokenizer=materials.source_tokenizer,
-            latest=latest,
-        )
-        of_whom = "" if initial is None else f" of {initial.opened.name}"
+        run = make_run(plan, materials, language_model, device, out=out, latest=latest)
+        of_whom = "" if plan.initial is None else f" of {plan.initial.opened.name}"
         number = f"{language_model.num_params():,} parameters"
-        stage(Stage("model", f"{model}, {number}{of_whom}, on {device}"))
+        stage(Stage("model", f"{plan.model}, {number}{of_whom}, on {device}"))
         world.tell(str(run.folder.absolute()))
         session = cls._with_trainer(run, materials, language_model, config, world)
         session._track(trackers, stage)
@@ -273,12 +159,17 @@ class TrainingSession:
         return session
 
     @classmethod
-    def _follow(cls, world: World, speedrun: bool) -> TrainingSession:
+    def _follow(cls, world: World, task: str | PairTask | None, speedrun: bool) -> TrainingSession:
         """What the first process started, opened by another one."""
         run = Run.open(world.tell(""))
         config = TrainConfig(**run.info.training)
-        dataset = TokenDataset.open(run.info.corpus["tokens"])
-        materials = TextMaterials.reopen(run, dataset)
+        materials: Materials
+        if task is not None:
+            from toolkit.materials.pairs import PairMaterials
+
+            materials = PairMaterials.reopen(run, None if isinstance(task, str) else task)
+        else:
+            materials = TextMaterials.reopen(run, TokenDataset.open(run.info.corpus["tokens"]))
         session = cls._with_trainer(run, materials, _unset_model(run), config, world)
         if speedrun:
             session.trainer.config = dataclasses.replace(config, max_time=world.same(0.0))
@@ -404,7 +295,8 @@ class TrainingSession:
 
     def _scored(self, event: Finished) -> Finished:
         """The end of a training, with what is measured then."""
-        if event.result.interrupted or self.materials.score is None:
+        measured = self.materials.score is not None and self._world.is_main
+        if event.result.interrupted or not measured:
             return event
         best = load_pretrained(self.run.folder, device=self.trainer.device)
         scores = {**event.result.scores, **self.materials.final_scores(best)}

@@ -16,8 +16,9 @@
     trials = 8
     seed = 0
 
-Random search finds as good options as a grid with fewer trials where few of them matter (Bergstra
-and Bengio 2012).
+With `task = "reverse"` (or a file of pairs) in place of a corpus, trials learn pairs. Random search
+finds as good options as a grid with fewer trials where few of them matter (Bergstra and Bengio
+2012).
 """
 
 from __future__ import annotations
@@ -33,17 +34,19 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.corpora import DEFAULT_CORPUS
 from toolkit.errors import UnknownNameError, UsageError
-from toolkit.models import make_config
+from toolkit.materials.choosing import PAIR_MODEL
 from toolkit.models.registry import find_model
-from toolkit.pipeline import DEFAULT_MODEL, DEFAULT_TOKENIZER
-from toolkit.recipes import default_size
+from toolkit.planning import DEFAULT_MODEL, plan_training
+from toolkit.tasks import load_task
 from toolkit.tokenizer_options import tokenizer_options
 from toolkit.tokenizers.registry import class_of_spec
 from toolkit.training import TrainConfig, resolve_device
 
 # Options of a trial that are neither the model's nor the training's.
-PARTS = ("corpus", "tokenizer", "model", "preset", "size", "held_out")
+PARTS = ("corpus", "task", "model", "preset", "size", "held_out")
+TOKENIZERS = ("tokenizer", "src_tokenizer", "tgt_tokenizer")
 READING = ("encoding", "errors", "text_field")
 OF_TOKENIZER = ("unknown", "max_memory", "option")
 _TABLES = ("grid", "random", "sweep")
@@ -133,36 +136,39 @@ def make_plan(content: Mapping[str, Any]) -> SweepPlan:
     if count > _MOST_TRIALS:
         raise UsageError(f"{count:,} trials are more than a sweep takes ({_MOST_TRIALS:,}).")
     plan = SweepPlan(base, grid, random, **settings)
-    specs: set[str] = set()
-    for number, options in enumerate(plan.varied(), start=1):
+    looked_up: set[tuple[str, str]] = set()
+    for number, varied in enumerate(plan.varied(), start=1):
+        options = {**base, **varied}
         try:
-            check_options({**base, **options})
-            spec = {**base, **options}.get("tokenizer", DEFAULT_TOKENIZER)
-            if spec not in specs:  # a name is looked for among installed packages, which is slow
-                class_of_spec(spec)
-                specs.add(spec)
+            check_options(options)
+            for name in ("task", *TOKENIZERS):
+                if options.get(name) is not None and (name, options[name]) not in looked_up:
+                    # A tokenizer is looked for among installed packages, and a task may be a file.
+                    _look_up(name, options)
+                    looked_up.add((name, options[name]))
         except UnknownNameError:
             raise
         except UsageError as error:
-            raise UsageError(f"{error} (trial {number}: {describe(options)})") from error
+            raise UsageError(f"{error} (trial {number}: {describe(varied)})") from error
     return plan
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that no trial can have; the tokenizer's name is not looked for.
+    """Refuse options that no trial can have; the names of tokenizers and tasks are not looked for.
 
     Raises:
         UsageError: what is wrong with them.
     """
-    model = options.get("model", DEFAULT_MODEL)
+    task = options.get("task")
+    model = options.get("model", DEFAULT_MODEL if task is None else PAIR_MODEL)
     of_training = {field.name for field in dataclasses.fields(TrainConfig)}
     of_model = {field.name for field in dataclasses.fields(find_model(model).config_class)}
     of_model -= {"vocab_size"}
-    known = {*PARTS, *READING, *OF_TOKENIZER} | of_training | of_model
+    known = {*PARTS, *TOKENIZERS, *READING, *OF_TOKENIZER} | of_training | of_model
     for name in options:
         if name not in known:
             raise UnknownNameError(f"option of {model}", name, known)
-    for name in (*PARTS, *READING, "unknown", "max_memory"):
+    for name in (*PARTS, *TOKENIZERS, *READING, "unknown", "max_memory"):
         value, kind = options.get(name), (int, float) if name == "held_out" else (str,)
         if value is not None and not isinstance(value, kind):
             raise UsageError(
@@ -173,11 +179,25 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise UsageError(f"option = {settings!r} must be a list of texts as in ['pattern=cl100k'].")
     training = {name: value for name, value in options.items() if name in of_training}
     config = TrainConfig(**{"max_steps": None if "max_time" in training else 1, **training})
-    device = resolve_device(config.device)
+    for name in READING:
+        if task is not None and name in options:
+            raise UsageError(f"{name} is for a text, and task is pairs of texts: leave one out.")
     shape = {name: value for name, value in options.items() if name in of_model}
-    size = options.get("size") or default_size(device.type)
-    make_config(model, 1, preset=options.get("preset"), size=size, **shape)
+    plan_training(
+        options={**shape, **training},
+        device=resolve_device(config.device),
+        corpus=options.get("corpus", DEFAULT_CORPUS),
+        **{name: options.get(name) for name in ("task", "model", "preset", "size", *TOKENIZERS)},
+    )
     options_of_tokenizer(options)
+
+
+def _look_up(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UsageError where there is no such task or tokenizer, the option `name`."""
+    if name == "task":
+        load_task(options[name], held_out=options.get("held_out", 0.1))
+    else:
+        class_of_spec(options[name])
 
 
 def options_of_tokenizer(options: Mapping[str, Any]) -> dict[str, Any]:

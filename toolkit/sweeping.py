@@ -27,7 +27,8 @@ from toolkit.corpora import DEFAULT_CORPUS, Corpus, load_corpus
 from toolkit.errors import MissingExtraError, RunError, TrainingError, UsageError
 from toolkit.files import write_bytes, write_json
 from toolkit.jsonable import to_jsonable
-from toolkit.pipeline import DEFAULT_TOKENIZER, TrainingSession
+from toolkit.pipeline import TrainingSession
+from toolkit.preparing import DEFAULT_TOKENIZER
 from toolkit.reporting.figures import render
 from toolkit.reporting.sweep_figure import sweep_figure
 from toolkit.run import DESCRIPTION_FILE, RUNS_FOLDER, Run
@@ -47,6 +48,8 @@ SWEEP_FORMAT = 1
 SWEEP_FILE = "sweep.json"
 FIGURE_FILE = "sweep.png"
 _OVER = ("finished", "failed")
+# Options that `TrainingSession.start` is given in another form.
+_OF_SESSION = (*READING, *OF_TOKENIZER, "corpus", "tokenizer")
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,9 @@ class _Runner:
         waiting = [place for place, trial in enumerate(self.trials) if trial.status not in _OVER]
         if waiting:
             for place in waiting:  # a corpus that is not there stops the sweep before it begins
-                self._corpus({**self._plan.base, **self.trials[place].options})
+                options = {**self._plan.base, **self.trials[place].options}
+                if options.get("task") is None:
+                    self._corpus(options)
             self._save()
         for place in waiting:
             if max_time is not None and time.monotonic() - began >= max_time:
@@ -249,11 +254,20 @@ class _Runner:
         # What a kill left there before the first checkpoint: nothing of it can be used.
         shutil.rmtree(folder, ignore_errors=True)
         options = {**self._plan.base, **trial.options}
+        others = {name: options[name] for name in options if name not in _OF_SESSION}
+        if options.get("task") is not None:
+            return TrainingSession.start(
+                tokenizer=options.get("tokenizer"),
+                out=folder,
+                latest=False,
+                tokenizer_options=options_of_tokenizer(options),
+                on_progress=self._report,
+                **others,
+            )
         corpus = self._corpus(options)
         spec = options.get("tokenizer", DEFAULT_TOKENIZER)
         key = _key(options, "corpus", "tokenizer", "held_out", "size", *READING, *OF_TOKENIZER)
         known = self._tokenizers.get(key)
-        others = (*READING, *OF_TOKENIZER, "corpus", "tokenizer")
         session = TrainingSession.start(
             corpus,
             spec if known is None else known,
@@ -262,7 +276,7 @@ class _Runner:
             latest=False,
             tokenizer_options=options_of_tokenizer(options),
             on_progress=self._report,
-            **{name: value for name, value in options.items() if name not in others},
+            **others,
         )
         self._tokenizers[key] = session.tokenizer
         return session

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import assert_same, config, dataset, gpt, weights
+from tiny_training import T, assert_same, config, dataset, gpt, weights
+from torch._dynamo.utils import counters
+from two_processes import encoder_decoder, pairs
 
 import toolkit
 from toolkit.errors import TrainingError
@@ -49,7 +51,7 @@ def test_a_compiled_training_learns_the_same_under_the_same_names(
     found = [event.loss for event in events if isinstance(event, StepDone)]
     # The compiler may order sums otherwise: float32, or bfloat16 with its 8 bits.
     assert found == pytest.approx(expected, rel=2e-3 if chosen else 1e-5)
-    assert compiled._forward is not compiled.model
+    assert compiled._stepper._forward is not compiled.model
 
     names = set(gpt().state_dict())
     assert set(compiled.model.state_dict()) == names
@@ -75,15 +77,37 @@ def test_a_compiled_run_resumes_to_the_bit(tmp_path: Path) -> None:
     assert_same(weights(whole.model), weights(second.model))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
+def test_pairs_of_all_lengths_are_one_program() -> None:
+    options = {"max_steps": 12, "batch_size": 5, "eval_every": 6}
+    plain = Trainer(encoder_decoder(), pairs(), config(**options))
+    expected = [event.loss for event in plain.run() if isinstance(event, StepDone)]
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = Trainer(encoder_decoder(), pairs(), config(compile=True, **options))
+    events = list(compiled.run())
+    assert isinstance(events[0], Compiled)
+    assert events[0].problem is None
+    found = [event.loss for event in events if isinstance(event, StepDone)]
+    assert found == pytest.approx(expected, rel=1e-5)  # sums in float32, perhaps in another order
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    loader = pairs().loader(batch_size=5, block_size=T, seed=0)
+    batches = [loader.next_batch() for _ in range(12)]
+    assert len({(ids.shape, source.shape) for ids, _, source in batches}) > 3
+
+
 def broken(graph: Any, inputs: Any) -> Any:
     raise RuntimeError("no C++ compiler\nwas found on this machine")
 
 
 def test_where_it_fails_the_explicit_wish_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "BACKEND", broken)
-    with pytest.raises(TrainingError, match=r"--compile: .*no C\+\+ compiler.*--no-compile") as e:
-        list(Trainer(gpt(), dataset(), config(compile=True)).run())
-    assert "\n" not in str(e.value)
+    for model, data in ((gpt(), dataset()), (encoder_decoder(), pairs())):
+        with pytest.raises(TrainingError, match=r"--compile: .*no C\+\+ compiler.*--no-comp") as e:
+            list(Trainer(model, data, config(compile=True)).run())
+        assert "\n" not in str(e.value)
 
 
 def test_where_it_fails_and_nobody_asked_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

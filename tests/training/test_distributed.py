@@ -1,5 +1,6 @@
 """Two processes on one CPU: the same curve as one alone, and checkpoints that all can read."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -12,11 +13,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from two_processes import gpt, train
+from two_processes import dataset, gpt, train
 
 from toolkit.errors import RunError, UsageError
 from toolkit.models import load_pretrained
-from toolkit.training.distributed import World, first_to_fail, is_main, join_world
+from toolkit.training import TrainConfig, Trainer
+from toolkit.training.distributed import (
+    ShardedWorld,
+    World,
+    first_to_fail,
+    is_main,
+    join_world,
+)
 
 WORKER = Path(__file__).with_name("two_processes.py")
 # Two processes add up the same float32 numbers in another order: a relative 2^-24 a sum. AdamW
@@ -25,6 +33,7 @@ CLOSE = 1e-5
 # A step of AdamW moves a weight by at most about lr = 1e-3; where a gradient is all rounding,
 # its sign may differ. Weights are within a few per cent of one such step.
 WEIGHTS_CLOSE = 5e-5
+SMOOTH = {"label_smoothing": 0.1}
 
 
 def torchrun(*arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -50,6 +59,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(folder / "one")
     train(folder / "one-muon", optimizer="muon", learning_rate=0.02)
     train(folder / "one-ema", ema=0.9)
+    train(folder / "pairs", of_pairs=True)
+    train(folder / "pairs-smooth", of_pairs=True, **SMOOTH)
     for name in ("one-ddp", "one-fsdp"):
         train(folder / name, killed_at=4)
     jobs: list[dict[str, Any]] = [
@@ -69,7 +80,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"folder": "parts", "dropout": 0.3, "killed_at": 8},
         {"folder": "parts", "dropout": 0.3, "resume": True},
         {"folder": "clock", "max_steps": None, "max_time": 0.2},
+        {"folder": "pairs-ddp", "of_pairs": True, "parallel": "ddp", "sample_every": 5},
+        {"folder": "pairs-fsdp", "of_pairs": True, "parallel": "fsdp", **SMOOTH},
+        {"folder": "pairs-one", "of_pairs": True, "parallel": "fsdp", "killed_at": 4},
+        {"folder": "pairs-compiled", "of_pairs": True, "parallel": "ddp", "compile": True},
+        {"folder": "pairs-parts", "of_pairs": True, "dropout": 0.3, "killed_at": 8},
+        {"folder": "pairs-parts", "of_pairs": True, "dropout": 0.3, "resume": True},
+        {"folder": "pairs-whole", "of_pairs": True, "dropout": 0.3},
     ]
+    if importlib.util.find_spec("transformers") and importlib.util.find_spec("accelerate"):
+        jobs.append({"folder": "pairs-hf", "of_pairs": True, "backend": "huggingface"})
     for job in jobs:
         (folder / job["folder"]).mkdir(exist_ok=True)
         job["folder"] = str(folder / job["folder"])
@@ -80,6 +100,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert out == ""
     for name in ("ddp-one", "fsdp-one"):
         train(folder / name, resume=True)
+    train(folder / "pairs-one", of_pairs=True, resume=True)
     return folder
 
 
@@ -97,6 +118,47 @@ def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
     losses = [row["loss"] for row in rows(runs / name)]
     assert losses[0] - losses[-1] > 1000 * CLOSE  # it is a curve that says something
     assert {row["tokens"] for row in rows(runs / name)} == {96 * n for n in range(1, 13)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "alone"),
+    [
+        ("pairs-ddp", "pairs"),
+        ("pairs-one", "pairs"),
+        ("pairs-fsdp", "pairs-smooth"),
+        ("pairs-compiled", "pairs"),
+        ("pairs-hf", "pairs"),
+    ],
+)
+def test_the_curve_of_pairs_is_that_of_one_process(runs: Path, name: str, alone: str) -> None:
+    """Each process has other numbers of targets, which the mean over all of them counts."""
+    if not (runs / name).exists():
+        pytest.skip("transformers or accelerate is not installed")
+    fields = {"step": ("loss", "grad_norm"), "evaluation": ("val_loss", "looked")}
+    for kind, names in fields.items():
+        expected, found = rows(runs / alone, kind), rows(runs / name, kind)
+        assert [row["step"] for row in found] == [row["step"] for row in expected]
+        for field in names:
+            for a, b in zip(found, expected, strict=True):
+                assert a[field] == pytest.approx(b[field], rel=CLOSE), (name, field, a["step"])
+    losses = [row["loss"] for row in rows(runs / name)]
+    assert losses[0] - losses[-1] > 1000 * CLOSE
+    # The targets of all rows, wherever they are read.
+    assert [r["tokens"] for r in rows(runs / name)] == [r["tokens"] for r in rows(runs / alone)]
+
+
+@pytest.mark.slow
+def test_the_processes_read_other_pairs_and_resume_to_the_bit(runs: Path) -> None:
+    parts = [json.loads((runs / "pairs-ddp" / f"batch-{r}.json").read_text()) for r in (0, 1)]
+    whole = json.loads((runs / "pairs" / "batch-0.json").read_text())
+    together = [row + [28] * (len(whole[0]) - len(row)) for part in parts for row in part]
+    assert together == whole  # each is padded to its own longest row
+    assert len(parts[0]) == len(parts[1]) == 3
+    for name in ("model", "optimizer", "random"):
+        file = f"checkpoint/{name}.safetensors"
+        found, expected = runs / "pairs-parts" / file, runs / "pairs-whole" / file
+        assert found.read_bytes() == expected.read_bytes()
 
 
 @pytest.mark.slow
@@ -237,6 +299,13 @@ def test_parallel_without_torchrun_says_how_to_start_it(parallel: str) -> None:
     with pytest.raises(UsageError, match="torchrun --nproc-per-node 2 -m toolkit train") as caught:
         join_world(parallel)
     assert "\n" not in str(caught.value)
+
+
+def test_shares_are_not_compiled() -> None:
+    world = World()
+    world.takes_compiled = ShardedWorld.takes_compiled
+    with pytest.raises(UsageError, match="--compile is not for --parallel fsdp"):
+        Trainer(gpt(), dataset(), TrainConfig(compile=True, device="cpu"), world=world)
 
 
 def test_processes_that_do_not_meet_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

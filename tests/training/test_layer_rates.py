@@ -6,7 +6,12 @@ from tiny_training import config, dataset, gpt, train, weights
 from torch import nn
 
 from toolkit.errors import UsageError
-from toolkit.models import available_models, create_model
+from toolkit.models import (
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    available_models,
+    create_model,
+)
 from toolkit.training import StepDone, TrainConfig, Trainer
 from toolkit.training.muon import Muon
 from toolkit.training.optimizers import make_optimizer, parameter_groups
@@ -48,6 +53,25 @@ def test_rates_by_hand_with_muon() -> None:
     assert found["blocks.1.attn.qkv.weight"] == pytest.approx(0.04)
     assert found["blocks.1.norm1.weight"] == pytest.approx(0.02)
     assert found["norm.weight"] == found["head.weight"] == pytest.approx(0.02)
+
+
+def test_encoder_and_decoder_are_counted_each_for_itself() -> None:
+    model = EncoderDecoderModel(
+        EncoderDecoderConfig(
+            9, source_vocab_size=8, block_size=8, n_layer=3, n_encoder_layer=2, n_head=1, n_embd=8,
+            norm_order="pre", tie_embeddings=False,
+        )
+    )  # fmt: skip
+    found = rates(model, config(learning_rate=0.8, layer_decay=0.5))
+    assert found.keys() == dict(model.named_parameters()).keys()
+    expected = {
+        "tok_emb": 0.1, "source_emb": 0.1, "encoder.blocks.0": 0.4, "encoder.blocks.1": 0.8,
+        "encoder.norm": 0.8, "decoder.blocks.0": 0.2, "decoder.blocks.1": 0.4,
+        "decoder.blocks.2": 0.8, "decoder.norm": 0.8, "head": 0.8,
+    }  # fmt: skip
+    for name, rate in found.items():
+        part = next(part for part in expected if name.startswith(part + "."))
+        assert rate == pytest.approx(expected[part]), name
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -144,10 +144,6 @@ def test_it_learns() -> None:
 
 
 def test_what_pairs_do_not_have_is_refused() -> None:
-    with pytest.raises(UsageError, match="--compile is not for the model encoder-decoder"):
-        Trainer(model(), pairs(), config(compile=True))
-    with pytest.raises(UsageError, match="--layer-decay is for a model with one stack of layers"):
-        Trainer(model(), pairs(), config(layer_decay=0.9))
     assert Trainer(model(), pairs(), config(gradient_checkpointing=True)).step == 0
     with pytest.raises(UsageError, match="do not belong together"):
         Trainer(gpt(), pairs(), config())

@@ -34,9 +34,9 @@ from toolkit.training import (
     StepDone,
     Trainer,
     TrainResult,
+    clock,
     validation_loss,
 )
-from toolkit.training import trainer as trainer_module
 
 
 @pytest.fixture(autouse=True)
@@ -433,7 +433,7 @@ def test_time_that_runs_out_while_sampling_still_ends_with_an_evaluation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
 
     def slow(model: LanguageModel) -> str:
         now[0] += 11.0

@@ -205,7 +205,11 @@ def generate(
     ] = False,
     interactive: Annotated[
         bool,
-        typer.Option("--interactive", "-i", help="Write in turns with the model; /help."),
+        typer.Option(
+            "--interactive",
+            "-i",
+            help="Write in turns with the model, or translate line by line; /help.",
+        ),
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -257,7 +261,6 @@ def generate(
     if translates:
         _refuse_of_texts(
             {
-                "--interactive": interactive,
                 "--draft": draft,
                 "--engine": None if engine == "auto" else engine,
                 "--context-policy": None if context_policy == "slide" else context_policy,
@@ -318,7 +321,8 @@ def generate(
     if verbose:
         console.notice(f"{opened.folder}, {opened.model.num_params():,} parameters")
     if interactive:
-        generation_repl.Session(generator, options).run()
+        session = generation_repl.TranslationSession if translates else generation_repl.Session
+        session(generator, options).run()
         return
     if json or jsonl:
         found = generator.generate_many(texts, num_samples, **options)

@@ -81,7 +81,8 @@ def train(
         panel_option(
             PARTS,
             metavar="PATH|HUB_NAME|RUN",
-            help="Start from these weights and their tokenizer: GPT-2, Llama, Qwen3, or a run.",
+            help="Start from these weights and their tokenizer: GPT-2, Llama, Qwen3, or a run "
+            "(of pairs for a --task).",
         ),
     ] = None,
     size: Annotated[

@@ -123,9 +123,6 @@ class Translator(Generator):
         return Context((self.translating.config.begin_id,), source_ids=tuple(prompt_ids))
 
     def _new_decoder(self, context: Context, plan: Plan) -> Decoder:
-        if plan.search is not None and not isinstance(plan.search, BeamSearch):
-            name = type(plan.search).__name__
-            raise UsageError(f"{name} is for models that continue texts: use greedy or beam.")
         model = self.translating
         source = torch.tensor([list(context.source_ids)], device=model.device)  # (1, S)
         with evaluation_mode(model):
@@ -139,6 +136,9 @@ class Translator(Generator):
 
     def plan(self, options: Mapping[str, object]) -> Plan:
         plan = super().plan(options)
+        if plan.search is not None and not isinstance(plan.search, BeamSearch):
+            name = type(plan.search).__name__
+            raise UsageError(f"{name} is for models that continue texts: use greedy or beam.")
         longest = self.model.block_size  # there are no positions for more
         return replace(plan, max_new_tokens=min(plan.max_new_tokens, longest))
 

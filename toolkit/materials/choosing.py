@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toolkit.corpora import DEFAULT_CORPUS, Corpus
 from toolkit.errors import UsageError
 from toolkit.models.registry import find_model
 from toolkit.tasks import available_tasks
 from toolkit.tokenizers import Tokenizer
-from toolkit.training.distributed import launched
 
 PAIR_MODEL = "encoder-decoder"
 
@@ -32,14 +29,13 @@ def require_task(model: str | None, *tokenizers: str | Tokenizer | None) -> None
 def model_of_task(
     model: str | None,
     corpus: str | Corpus,
-    init: str | Path | None,
     preset: str | None,
     speedrun: float | None,
 ) -> str:
     """The model of a task.
 
     Raises:
-        UsageError: one that takes no pairs, an option of texts alone, or several processes.
+        UsageError: one that takes no pairs, or an option of texts alone.
     """
     if model is not None and not find_model(model).takes_source:
         raise UsageError(
@@ -48,13 +44,10 @@ def model_of_task(
         )
     given = {
         "--corpus": corpus != DEFAULT_CORPUS,
-        "--init": init is not None,
         "--preset": preset is not None,
         "--speedrun": speedrun is not None,
     }
     for option, is_given in given.items():
         if is_given:
             raise UsageError(f"{option} and --task exclude each other; leave one of them out.")
-    if launched():
-        raise UsageError("--task trains in one process: leave torchrun out.")
     return model or PAIR_MODEL

@@ -110,15 +110,18 @@ class PairMaterials(Materials):
         return made
 
     @classmethod
-    def reopen(cls, run: Run) -> PairMaterials:
+    def reopen(cls, run: Run, task: PairTask | None = None) -> PairMaterials:
         """What a run was started with.
+
+        Args:
+            task: the task, where it is at hand; None: what run.json names.
 
         Raises:
             RunError: the file of its pairs is gone, or has changed.
         """
         recorded = run.info.corpus
         try:
-            task = load_task(recorded["spec"], held_out=recorded["held_out"])
+            task = task or load_task(recorded["spec"], held_out=recorded["held_out"])
         except ToolkitError as error:
             raise RunError(f"The pairs of {run.folder} cannot be read again: {error}") from error
         if task.sha256 != recorded["sha256"]:

@@ -26,6 +26,7 @@ import contextlib
 import copy
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -168,10 +169,12 @@ class World:
     Attributes:
         rank: the number of this process among all.
         size: how many there are.
+        takes_compiled: whether there is `compiled`.
     """
 
     rank = 0
     size = 1
+    takes_compiled = True  # whether `compiled` is to be had
 
     @property
     def is_main(self) -> bool:
@@ -208,6 +211,11 @@ class World:
         Every process goes on with the first one's weights.
         """
         return model
+
+    def compiled(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """What to call in training instead of what `prepare` gave, where `forward` computes the
+        model faster."""
+        return forward
 
     def accumulating(self, module: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         """A context for one forward and backward: gradients are exchanged after the last alone."""
@@ -279,8 +287,13 @@ class ReplicatedWorld(World):
             # torch 2.13 has another name for broadcast_buffers, which older ones do not know.
             warnings.filterwarnings("ignore", "`broadcast_buffers`")
             return DistributedDataParallel(
-                model, broadcast_buffers=False, gradient_as_bucket_view=True
+                _computed(model), broadcast_buffers=False, gradient_as_bucket_view=True
             )
+
+    def compiled(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        # DDP has to be called, which sees to the exchange; what it calls is the faster one.
+        object.__setattr__(module.module, "compute", forward)
+        return module
 
     def accumulating(self, module: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         if last:
@@ -333,8 +346,29 @@ class ReplicatedWorld(World):
         return said[0]
 
 
+def _computed(model: LanguageModel) -> nn.Module:
+    """The model for DDP, with `compute`, what is called for it: the model itself at first."""
+    from torch import nn
+
+    class Computed(nn.Module):
+        compute: Callable[..., Any]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+            # Not as a module of its own, whose parameters would be there twice.
+            object.__setattr__(self, "compute", model)
+
+        def forward(self, *batch: Tensor | None) -> Any:
+            return self.compute(*batch)
+
+    return Computed()
+
+
 class ShardedWorld(ReplicatedWorld):
     """Fully sharded data parallelism: every process holds a share of each tensor."""
+
+    takes_compiled = False  # a block is put together between Python's calls
 
     def prepare(self, model: LanguageModel) -> nn.Module:
         import torch.distributed as dist

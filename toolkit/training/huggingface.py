@@ -20,6 +20,7 @@ from torch import nn
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.training.backends import refuse_options
 from toolkit.training.events import CheckpointSaved, Event
+from toolkit.training.optimizer_step import Diverged, overflowed
 from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.trainer import Trainer
 from toolkit.training.transformers_loop import LoopOptions, TransformersLoop
@@ -78,9 +79,8 @@ class HuggingFaceTrainer(Trainer):
             loss, norm = loop.step(batches)
         self._behind = True
         value = float(self._world.mean(loss))
-        overflow = self._check_finite(value, norm)
-        if overflow and self._scaler.get_scale() < 1.0:
-            self._refuse(value, norm)
+        if overflowed(value, norm, self._scaler) and self._scaler.get_scale() < 1.0:
+            raise Diverged(value, norm)
         if self.average is not None:
             self._catch_up()
         return value, norm
@@ -105,7 +105,7 @@ class HuggingFaceTrainer(Trainer):
             )
         if loop.scaler is not None:
             loop.scaler.load_state_dict(self._scaler.state_dict())
-            self._scaler = loop.scaler
+            self._stepper.scaler = loop.scaler
         self._loop_of_transformers = loop
         return loop
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from toolkit.models import LMOutput
 from toolkit.models.base import IGNORE_INDEX
+from toolkit.training.distributed import World
 
 
 def training_losses(
@@ -59,17 +60,19 @@ def smoothed_losses(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[
     return (1 - smoothing) * plain + smoothing * uniform, plain
 
 
-def target_shares(targets: Sequence[Tensor]) -> Tensor:
+def target_shares(targets: Sequence[Tensor], world: World | None = None) -> Tensor:
     """How much the mean loss of each batch counts in the mean over the targets of all: (N).
 
     As long as every target counts it is 1/N. Where some do not, the mean of the batches' means
-    would not be the loss of the one large batch.
+    would not be the loss of the one large batch. With a `world`, all are those of its processes
+    together, and what has to be averaged over the processes, as gradients are, is the sum that
+    each one makes.
 
     >>> target_shares([torch.tensor([[1, 2, 3]]), torch.tensor([[4, -100, -100]])]).tolist()
     [0.75, 0.25]
     """
     counts = torch.stack([(batch != IGNORE_INDEX).sum() for batch in targets])
-    return counts / counts.sum()
+    return counts / (world or World()).mean(counts.sum())
 
 
 def share_of_loss(loss: Tensor, share: Tensor) -> Tensor:

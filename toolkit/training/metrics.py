@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from toolkit.jsonable import to_jsonable
+from toolkit.training.events import Evaluated, StepDone
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -35,3 +37,49 @@ class MetricsFile:
         if self._path.exists():
             with self._path.open("rb+") as file:
                 file.truncate(min(self.size, self._path.stat().st_size))
+
+
+class Speed:
+    """Tokens per second from one line to the next."""
+
+    def __init__(self, tokens: int | None) -> None:
+        """
+        Args:
+            tokens: trained on so far; None where that is not known, and the first line has none.
+        """
+        self._time = time.monotonic()
+        self._tokens = tokens
+
+    def tokens_per_second(self, tokens: int) -> float:
+        """Since the call before, when there were fewer tokens."""
+        now = time.monotonic()
+        before, passed = self._tokens, max(now - self._time, 1e-9)
+        self._time, self._tokens = now, tokens
+        return (tokens - before) / passed if before is not None else 0.0
+
+
+def step_row(event: StepDone) -> dict[str, Any]:
+    """The line of a step."""
+    return {
+        "kind": "step",
+        "step": event.step,
+        "loss": event.loss,
+        "lr": event.lr,
+        "grad_norm": event.grad_norm,
+        "tokens": event.tokens,
+        "tokens_per_second": round(event.tokens_per_second, 1),
+        "elapsed": round(event.elapsed, 3),
+    }
+
+
+def evaluation_row(event: Evaluated) -> dict[str, Any]:
+    """The line of an evaluation, with what was measured beside the loss."""
+    return {
+        "kind": "evaluation",
+        "step": event.step,
+        "train_loss": event.train_loss,
+        "val_loss": event.val_loss,
+        "bits_per_byte": event.bits_per_byte,
+        **event.scores,
+        "elapsed": round(event.elapsed, 3),
+    }

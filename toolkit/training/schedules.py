@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import math
 
+from toolkit.training.config import TrainConfig
+
 STABLE_SHARE = 0.8  # of "wsd": how long the learning rate stays
+
+
+def scheduled_rate(config: TrainConfig, step: int, elapsed: float) -> float:
+    """The learning rate of a training after so many steps and seconds."""
+    return learning_rate(
+        step,
+        decay_share(step, config.max_steps, config.warmup_steps, elapsed, config.max_time),
+        peak=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        min_ratio=config.min_lr_ratio,
+        schedule=config.schedule,
+    )
 
 
 def learning_rate(

@@ -10,30 +10,23 @@ Several processes run the same loop side by side; what they have to agree on is 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from toolkit.data import TrainingData, bits_per_byte
 from toolkit.errors import RunError, TrainingError, UsageError
-from toolkit.models import LanguageModel, LMOutput
-from toolkit.training.checkpoint import (
-    CHECKPOINT_FOLDER,
-    Checkpoint,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
-from toolkit.training.compiling import compile_model, compiling_pays
+from toolkit.models import LanguageModel
+from toolkit.training.checkpoint import CHECKPOINT_FOLDER, save_checkpoint
+from toolkit.training.clock import Clock
+from toolkit.training.compiling import compile_training, compiling_pays, require_compilable
 from toolkit.training.config import TrainConfig
 from toolkit.training.devices import autocast, resolve_dtype, tf32
-from toolkit.training.distributed import World, join_world, place, whole_tensor
+from toolkit.training.distributed import World, join_world
 from toolkit.training.ema import AveragedWeights
 from toolkit.training.evaluation import validation_loss
 from toolkit.training.events import (
@@ -50,12 +43,13 @@ from toolkit.training.events import (
 )
 from toolkit.training.interrupts import StopOnSignal
 from toolkit.training.layer_rates import require_layers
-from toolkit.training.losses import share_of_loss, target_shares, training_losses
-from toolkit.training.metrics import MetricsFile
+from toolkit.training.metrics import MetricsFile, Speed, evaluation_row, step_row
+from toolkit.training.optimizer_step import Diverged, OptimizerStep
 from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.progress import Progress
 from toolkit.training.randomness import OwnRandom
-from toolkit.training.schedules import decay_share, learning_rate
+from toolkit.training.schedules import scheduled_rate
+from toolkit.training.state import TrainingState
 
 if TYPE_CHECKING:
     from toolkit.data.training_data import Batch
@@ -94,7 +88,7 @@ class Trainer:
 
         Raises:
             UsageError: too little text for a window, a device that is not there, an option for
-                layers and a model without, or for one of pairs several processes or --compile.
+                layers and a model without, or --compile with --parallel fsdp.
         """
         if dataset.vocab_size > model.config.vocab_size:
             raise UsageError(
@@ -105,20 +99,13 @@ class Trainer:
         self.config = config
         self.dataset = dataset
         self._world = world or join_world(config.parallel, config.device)
-        if config.compile and self._world.size > 1:
-            raise UsageError("--compile is for one process alone: leave it or torchrun out.")
-        if model.takes_source:
-            # Batches differ in shape and in how many targets count.
-            if config.compile:
-                raise UsageError(f"--compile is not for the model {model.name}: leave it out.")
-            if self._world.size > 1:
-                raise UsageError(f"The model {model.name} trains in one process: no torchrun.")
+        require_compilable(config, self._world)
         self.device = self._world.device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         rows = self._world.rows(config.batch_size)
         self.model = model.to(self.device)
         model.gradient_checkpointing = config.gradient_checkpointing
-        self._module, self.optimizer = self._prepare()
+        module, self.optimizer = self._prepare()
         self.loader = dataset.loader(
             batch_size=config.batch_size,
             block_size=model.block_size,
@@ -132,12 +119,19 @@ class Trainer:
         self._score = score
         self._save_best = save_best
         self._observe = observe
-        self._scaler = torch.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         # Each process drops out other channels; with one process it is the seed itself.
         self._random = OwnRandom(config.seed + self._world.rank, self.device)
         self.average = AveragedWeights(model, config.ema) if config.ema else None
-        # What training calls; evaluation and samples call the model itself.
-        self._forward: Callable[..., LMOutput] = self._module
+        # Evaluation and samples call the model itself.
+        self._stepper = OptimizerStep(
+            model,
+            module,
+            self.optimizer,
+            config,
+            dtype=self.dtype,
+            world=self._world,
+            random=self._random,
+        )
         writes = self._folder is not None and self._world.is_main
         self._metrics = MetricsFile(self._folder) if self._folder and writes else None
 
@@ -172,27 +166,27 @@ class Trainer:
 
     def _loop(self, signals: StopOnSignal) -> Iterator[Event]:
         config, progress = self.config, self.progress
-        started = time.monotonic() - progress.elapsed
+        clock = Clock(config, self._world, progress)
         early_stopped = False
         if self._metrics is not None:
             self._metrics.drop_later()
         self.model.train()
-        if self._compiles() and not self._is_over(started):
+        if self._compiles() and not clock.is_over():
             yield self._compile()
-        speed = _Speed(progress)
+        speed = Speed(None if progress.step else 0)
         while True:
             # First what belongs after the step that was done last, also by an interrupted run.
             # Asked once: time may run out below, and the last step must not miss its evaluation.
-            over = self._is_over(started)
-            for event in self._after_step(started, signals, over):
+            over = clock.is_over()
+            for event in self._after_step(clock, signals, over):
                 yield event
                 early_stopped = early_stopped or isinstance(event, EarlyStopped)
             if signals.stopped or early_stopped or over:
                 break
             loss, grad_norm, lr = self.train_step()
-            progress.elapsed = self._elapsed(started)
+            progress.elapsed = clock.elapsed()
             if progress.step % config.log_every == 0 or progress.step == 1:
-                yield self._log(loss, grad_norm, lr, speed.tokens_per_second(self._tokens()))
+                yield self._log(loss, grad_norm, lr, speed, clock)
         if not signals.stopped and progress.best_step is None:
             with self._averaged():
                 self._save_weights()
@@ -214,7 +208,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         batches = [self.loader.next_batch() for _ in range(self.config.grad_accumulation)]
-        loss, grad_norm = self._update(batches)
+        try:
+            loss, grad_norm = self._update(batches)
+        except Diverged as problem:
+            raise self._divergence(problem) from None
         if self.average is not None:
             self.average.update(self.progress.step)
         self.progress.note_step(loss)
@@ -222,98 +219,37 @@ class Trainer:
 
     def _update(self, batches: list[Batch]) -> tuple[float, float]:
         """Change the weights by the batches of one step; returns loss and gradient norm."""
-        total = torch.zeros((), device=self.device)
-        shares = target_shares([targets for _, targets, *_ in batches])
-        with self._random.lent(), self._tf32():
-            for number, (batch, share) in enumerate(zip(batches, shares.unbind(), strict=True), 1):
-                x, y, *source = batch
-                with self._world.accumulating(self._module, last=number == len(batches)):
-                    with autocast(self.device, self.dtype):
-                        loss, plain = training_losses(
-                            self._forward, x, y, self.config.label_smoothing, *source
-                        )
-                    loss = share_of_loss(loss, share)
-                    self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
-                total += share_of_loss(plain.detach(), share)
-        total = self._world.mean(total)
-        optimizer: Any = self.optimizer  # the scaler's type is torch's own class
-        self._scaler.unscale_(optimizer)
-        limit = self.config.grad_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        norm = whole_tensor(norm)
-        # One reading of both numbers: on a GPU each reading waits for the device.
-        loss_value, norm_value = torch.stack([total, norm.to(total.dtype)]).tolist()
-        overflow = self._check_finite(loss_value, norm_value)
-        self._scaler.step(optimizer)
-        self._scaler.update()
-        if overflow and self._scaler.get_scale() < 1.0:
-            self._refuse(loss_value, norm_value)  # gradients too large for float16 as they are
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss_value, norm_value
+        return self._stepper.take(batches)
 
-    def _check_finite(self, loss: float, norm: float) -> bool:
-        """Refuse numbers that are none; returns whether float16 has overflowed, which may be."""
-        overflow = self._scaler.is_enabled() and not math.isfinite(norm)
-        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
-            self._refuse(loss, norm)
-        return overflow
+    @property
+    def _scaler(self) -> torch.GradScaler:
+        return self._stepper.scaler
 
-    def _refuse(self, loss: float, norm: float) -> None:
-        what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
+    def _divergence(self, what: Diverged) -> TrainingError:
         kept = ""
         if self._folder is not None and (self._folder / CHECKPOINT_FOLDER).exists():
             kept = f" The last good checkpoint is kept in {self._folder / CHECKPOINT_FOLDER}."
-        raise TrainingError(
+        return TrainingError(
             f"{what} at step {self.progress.step + 1}: training has diverged. Try a lower "
             f"--learning-rate than {self.config.learning_rate:g}, or a longer --warmup-steps.{kept}"
         )
 
     def _learning_rate(self) -> float:
-        config = self.config
-        return learning_rate(
-            self.progress.step,
-            decay_share(
-                self.progress.step,
-                config.max_steps,
-                config.warmup_steps,
-                self.progress.elapsed,
-                config.max_time,
-            ),
-            peak=config.learning_rate,
-            warmup_steps=config.warmup_steps,
-            min_ratio=config.min_lr_ratio,
-            schedule=config.schedule,
-        )
-
-    def _share_done(self) -> float:
-        by_steps = self.progress.step / self.config.max_steps if self.config.max_steps else 0.0
-        by_time = self.progress.elapsed / self.config.max_time if self.config.max_time else 0.0
-        return max(by_steps, by_time)
-
-    def _is_over(self, started: float) -> bool:
-        config = self.config
-        if config.max_steps is not None and self.progress.step >= config.max_steps:
-            return True
-        return config.max_time is not None and self._elapsed(started) >= config.max_time
-
-    def _elapsed(self, started: float) -> float:
-        """Seconds since training began; where they decide something, by one clock for all."""
-        seconds = time.monotonic() - started
-        return seconds if self.config.max_time is None else self._world.same(seconds)
+        return scheduled_rate(self.config, self.progress.step, self.progress.elapsed)
 
     def _tokens(self) -> int:
         return self.loader.num_tokens(self.progress.step * self.config.grad_accumulation)
 
     # -- between steps ------------------------------------------------------------------------
 
-    def _after_step(self, started: float, signals: StopOnSignal, last: bool) -> Iterator[Event]:
+    def _after_step(self, clock: Clock, signals: StopOnSignal, last: bool) -> Iterator[Event]:
         config, progress = self.config, self.progress
         step = progress.step
         self._show_inside()
         if step == 0:
             return
         if (last or step % config.eval_every == 0) and progress.evaluated_at != step:
-            yield from self._evaluate(started, signals)
+            yield from self._evaluate(clock, signals)
         if signals.stopped:
             return
         due = config.sample_every > 0 and step % config.sample_every == 0
@@ -327,7 +263,7 @@ class Trainer:
                     model.train()
             if text is not None:
                 yield Sampled(step, text)
-        progress.elapsed = self._elapsed(started)
+        progress.elapsed = clock.elapsed()
         patience = progress.patience(config.early_stop)
         if patience and progress.evaluations_without_better >= patience:
             yield EarlyStopped(step, patience)
@@ -346,7 +282,7 @@ class Trainer:
             if model is not None:
                 self._observe(model, step)
 
-    def _evaluate(self, started: float, signals: StopOnSignal) -> Iterator[Event]:
+    def _evaluate(self, clock: Clock, signals: StopOnSignal) -> Iterator[Event]:
         """Measure the validation part, unless there is none, or a signal cuts it short."""
         if self.dataset.num_tokens("val") < 2:
             return
@@ -365,13 +301,13 @@ class Trainer:
             )
             if loss is None:
                 return
-            progress.elapsed = self._elapsed(started)
+            progress.elapsed = clock.elapsed()
             if not math.isfinite(loss):
-                self._refuse(loss, 0.0)
+                raise self._divergence(Diverged(loss, 0.0))
             best = progress.note_evaluation(loss)
             if best and not first:
                 self._save_weights()
-            scores = {} if self._score is None else self._score(self.model)
+            scores = self._scores()
             if best:
                 progress.best_scores = scores
         event = Evaluated(
@@ -383,21 +319,19 @@ class Trainer:
             progress.elapsed,
             scores,
         )
-        self._write_metrics(
-            {
-                "kind": "evaluation",
-                "step": event.step,
-                "train_loss": event.train_loss,
-                "val_loss": event.val_loss,
-                "bits_per_byte": event.bits_per_byte,
-                **scores,
-                "elapsed": round(event.elapsed, 3),
-            }
-        )
+        if self._metrics is not None:
+            self._metrics.append(evaluation_row(event))
         yield event
         overfitting = progress.notice_overfitting(loss, self.config.early_stop)
         if overfitting is not None:
             yield overfitting
+
+    def _scores(self) -> dict[str, float]:
+        """What is measured beside the loss; nothing in processes beside the main one."""
+        if self._score is None:
+            return {}
+        model = self._world.whole(self.model)
+        return {} if model is None else self._score(model)
 
     def _save_weights(self) -> None:
         if self._save_best is None:
@@ -410,38 +344,24 @@ class Trainer:
         dataset = self.dataset
         return bits_per_byte(loss, dataset.num_tokens("val"), dataset.num_bytes("val"))
 
-    def _log(self, loss: float, grad_norm: float, lr: float, speed: float) -> StepDone:
-        progress = self.progress
-        share = self._share_done()
-        eta = progress.elapsed * (1 / share - 1) if 0 < share < 1 else None
+    def _log(
+        self, loss: float, grad_norm: float, lr: float, speed: Speed, clock: Clock
+    ) -> StepDone:
+        progress, tokens = self.progress, self._tokens()
         event = StepDone(
             progress.step,
             self.config.max_steps,
             loss,
             lr,
             grad_norm,
-            self._tokens(),
-            speed,
+            tokens,
+            speed.tokens_per_second(tokens),
             progress.elapsed,
-            eta,
+            clock.eta(),
         )
-        self._write_metrics(
-            {
-                "kind": "step",
-                "step": event.step,
-                "loss": loss,
-                "lr": lr,
-                "grad_norm": grad_norm,
-                "tokens": event.tokens,
-                "tokens_per_second": round(speed, 1),
-                "elapsed": round(progress.elapsed, 3),
-            }
-        )
-        return event
-
-    def _write_metrics(self, row: dict[str, Any]) -> None:
         if self._metrics is not None:
-            self._metrics.append(row)
+            self._metrics.append(step_row(event))
+        return event
 
     def _result(self, *, interrupted: bool, early_stopped: bool) -> TrainResult:
         progress = self.progress
@@ -473,6 +393,7 @@ class Trainer:
         """Whether to compile the training step: as was said, or where it pays."""
         if self.config.compile is not None:
             return self.config.compile
+        # Where batches differ in shape, or are divided, it has not been measured.
         alike = self._world.size == 1 and not self.model.takes_source
         return alike and compiling_pays(self.config, self.device)
 
@@ -482,16 +403,10 @@ class Trainer:
         Raises:
             TrainingError: it was asked for, and it fails.
         """
-        shape = (self.config.batch_size, self.model.block_size)
         with self._random.lent(keep=False), self._tf32(), autocast(self.device, self.dtype):
-            found = compile_model(self.model, shape, with_targets=not self.config.label_smoothing)
+            found = compile_training(self.model, self.config, self._world)
         if found.problem is None:
-            self._forward = found.forward
-        elif self.config.compile:
-            raise TrainingError(
-                f"--compile: torch.compile does not work here: {found.problem}. "
-                "Train without it: --no-compile."
-            )
+            self._stepper.use(found.forward)
         return Compiled(found.seconds, found.problem)
 
     # -- checkpoints and randomness -----------------------------------------------------------
@@ -499,19 +414,7 @@ class Trainer:
     def _checkpoint(self) -> CheckpointSaved:
         assert self._folder is not None
         folder, world = self._folder / CHECKPOINT_FOLDER, self._world
-        model = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        checkpoint = Checkpoint(
-            world.gather(model),
-            world.gather(optimizer_tensors(self.trained, self.optimizer)),
-            world.gather_random(self._random.state),
-            {
-                "progress": vars(self.progress).copy(),
-                "loader": self.loader.state_dict(),
-                "scaler": self._scaler.state_dict(),
-                "metrics_bytes": self._metrics.size if self._metrics is not None else 0,
-            },
-            average={} if self.average is None else world.gather(self.average.state_dict()),
-        )
+        checkpoint = self._state().gather(self.progress, world)
         if world.is_main:
             save_checkpoint(folder, checkpoint)
         return CheckpointSaved(self.progress.step, folder)
@@ -524,42 +427,16 @@ class Trainer:
         """
         if self._folder is None:
             raise RunError("A Trainer without a folder has no checkpoint to load.")
-        checkpoint = load_checkpoint(self._folder / CHECKPOINT_FOLDER)
-        try:
-            own = self.model.state_dict()
-            self.model.load_state_dict(
-                {
-                    name: place(tensor, own[name]) if name in own else tensor
-                    for name, tensor in checkpoint.model.items()
-                }
-            )
-            self.progress = Progress(**checkpoint.state["progress"])
-            self.loader.load_state_dict(checkpoint.state["loader"])
-            self._scaler.load_state_dict(checkpoint.state["scaler"])
-            if self._metrics is not None:
-                self._metrics.size = checkpoint.state["metrics_bytes"]
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(
-                f"The checkpoint in {self._folder} does not fit this model: {reason}"
-            ) from error
-        restore_optimizer(self.trained, self.optimizer, checkpoint.optimizer)
-        if self.average is not None:
-            self.average.load_state_dict(checkpoint.average)
-        # A process or a device that the checkpoint does not know begins with its state of the seed.
-        known = self._world.own_random(checkpoint.random)
-        self._random.state = {**self._random.state, **known}
+        self.progress = self._state().restore(self._folder / CHECKPOINT_FOLDER, self._world)
 
-
-class _Speed:
-    """Tokens per second between two calls."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._time = time.monotonic()
-        self._tokens: int | None = None if progress.step else 0
-
-    def tokens_per_second(self, tokens: int) -> float:
-        now = time.monotonic()
-        before, passed = self._tokens, max(now - self._time, 1e-9)
-        self._time, self._tokens = now, tokens
-        return (tokens - before) / passed if before is not None else 0.0
+    def _state(self) -> TrainingState:
+        return TrainingState(
+            self.model,
+            self.trained,
+            self.optimizer,
+            self._scaler,
+            self.loader,
+            self._random,
+            self.average,
+            self._metrics,
+        )

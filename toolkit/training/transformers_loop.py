@@ -234,6 +234,9 @@ def _make_trainer(
         max_steps=options.max_steps or 2**31,
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.grad_accumulation,
+        # A batch's loss is a part of the mean over the targets of all processes' batches.
+        average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
         max_grad_norm=options.grad_clip or math.inf,
         bf16=options.dtype == torch.bfloat16,
         fp16=options.dtype == torch.float16,
