@@ -42,7 +42,8 @@ LAYERS = [
     ["sweeping"],
     ["vocabularies"],
     ["console"],
-    ["inspecting", "inspecting_pairs"],
+    ["inspecting"],
+    ["inspecting_pairs"],
     [
         "comparing_view",
         "fixtures_view",

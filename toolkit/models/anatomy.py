@@ -39,7 +39,7 @@ class LayerParts:
             output is both, gate first, where they are one matrix.
         down: what brings the MLP's hidden channels back to the stream.
         block, norm1, norm2, mlp: themselves.
-        cross: of a decoder, its attention to the source.
+        cross, cross_norm: of a decoder, its attention to the source, and the norm of that.
     """
 
     block: nn.Module
@@ -51,6 +51,7 @@ class LayerParts:
     up: tuple[nn.Module, ...]
     down: nn.Module
     cross: nn.Module | None = None
+    cross_norm: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         return Anatomy("bigram", 0, 0, 0, config.block_size, model.table, head=lambda x: x)
     if isinstance(model, EncoderDecoderModel):
         raise UsageError(
-            "An encoder-decoder has two stacks of layers, and this reads one: use toolkit inspect, "
-            "or a Tracer."
+            "An encoder-decoder has two stacks of layers, and this reads one: use a PairInspector, "
+            "walk_pair, or a Tracer."
         )
     name = type(model).__name__
     if name in _GPT2_CLASSES:
@@ -172,8 +173,16 @@ def _layers(blocks: Any) -> tuple[LayerParts, ...]:  # torch types what a Module
     for block in blocks:
         up = block.mlp.up if isinstance(block.mlp, MLP) else block.mlp.gate_up
         parts = (block.norm1, block.attn, block.attn.proj, block.norm2, block.mlp)
-        cross = getattr(block, "cross", None)
-        layers.append(LayerParts(block, *parts, up=(up,), down=block.mlp.down, cross=cross))
+        layers.append(
+            LayerParts(
+                block,
+                *parts,
+                up=(up,),
+                down=block.mlp.down,
+                cross=getattr(block, "cross", None),
+                cross_norm=getattr(block, "cross_norm", None),
+            )
+        )
     return tuple(layers)
 
 
