@@ -79,7 +79,7 @@ def pair_evolution_pictures(
 def write_pair_evolution(
     snapshots: Sequence[PairSnapshot], tokens: PairTokens, folder: Path
 ) -> list[Path]:
-    """Draw all of it, and the animation.
+    """Draw all of it, all heads of cross-attention at some of the steps, and the animation.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -91,12 +91,11 @@ def write_pair_evolution(
         written += save_figure(picture.figure, where.parent, where.name)
     flow = gradient_figure(snapshots[-1].gradients, snapshots)
     written += save_figure(flow, folder / "qkv", "gradient_flow")
-    for snapshot in evolution_figures.spread_out(snapshots):
-        for kind in ATTENTIONS:
-            layers = [layer.float() / 255 for layer in snapshot.attentions[kind].attention]
-            drawn = pair_attention_figure(layers, tokens.axes(kind))
-            name = f"attention_step_{snapshot.step}_{kind}"
-            written += save_figure(drawn, folder / "attention", name)
+    for snapshot in evolution_figures.spread_out(of_kind(snapshots, "cross")):
+        layers = [layer.float() / 255 for layer in snapshot.attention]
+        drawn = pair_attention_figure(layers, tokens.axes("cross"))
+        name = f"attention_step_{snapshot.step}_cross"
+        written += save_figure(drawn, folder / "attention", name)
     write_bytes(folder / GIF_FILE, pair_head_forming(snapshots, tokens))
     return [*written, folder / GIF_FILE]
 

@@ -26,6 +26,7 @@ _STYLE = """<style>
   grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); }
 .beside figure { margin: .75rem 0; }
 .explore h3 { margin: .75rem 0 0; }
+.explore select { max-width: 100%; }
 </style>"""
 
 _SCRIPT = """
