@@ -39,7 +39,7 @@ def statements(block: str) -> list[str]:
     [
         ("bpe.md", 6),
         ("compare.md", 4),
-        ("encoder-decoder.md", 7),
+        ("encoder-decoder.md", 12),
         ("experiments.md", 5),
         ("export.md", 2),
         ("fixtures.md", 4),

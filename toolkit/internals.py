@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from toolkit.data import PairDataset, TokenDataset
+from toolkit.data import TokenDataset
 from toolkit.errors import MissingExtraError, RunError, UsageError
 from toolkit.models import LanguageModel
 from toolkit.models.encoder_decoder_config import NUM_SPECIAL
@@ -25,6 +25,7 @@ from toolkit.tokenizers import Tokenizer
 from toolkit.training import TrainConfig
 
 if TYPE_CHECKING:
+    from toolkit.data import PairDataset
     from toolkit.inspection.pair_snapshots import PairSnapshot
     from toolkit.inspection.snapshots import Snapshot, SnapshotFolder
 

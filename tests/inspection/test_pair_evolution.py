@@ -92,7 +92,7 @@ def test_attention_from_step_to_step(
 def test_curves_are_those_of_their_kind() -> None:
     drawn = {picture.path: picture.figure for picture in pair_evolution_pictures(SNAPSHOTS, TOKENS)}
     names = ("attention/attention_evolution", "attention/entropy_evolution", "qkv/qkv_evolution")
-    kinds = ("encoder", "decoder", "cross")
+    kinds = ("cross", "encoder", "decoder")
     assert list(drawn) == [f"{name}_{kind}" for name in names for kind in kinds]
     axes: Any = drawn["attention/entropy_evolution_cross"].axes[0]
     even, *lines = axes.lines

@@ -52,7 +52,7 @@ def test_the_rules() -> None:
 @pytest.mark.parametrize("name", available_tasks())
 def test_a_task_knows_the_target_of_a_source(name: str) -> None:
     task = load_task(name)
-    for pair in [*task.pool(0, 60, seed=3), *task.held_out[:60]]:
+    for pair in [*task.pool(0, 15, seed=3), *task.held_out[:15]]:
         assert task.target_of(pair.source) == pair.target
     for source in ("", "A", "12/3/24", "1+", "+2", "1234+1", "1 January 1969", "ß"):
         assert task.target_of(source) is None

@@ -14,6 +14,7 @@ from toolkit.inspection.evolution import GIF_FILE, MOST_FRAMES, SECTION, animati
 from toolkit.inspection.figures import color_bar
 from toolkit.inspection.layer_figures import gradient_figure
 from toolkit.inspection.pair_figures import (
+    ORDER,
     Axes,
     PairTokens,
     pair_attention_figure,
@@ -22,7 +23,6 @@ from toolkit.inspection.pair_figures import (
     show_pair_attention,
 )
 from toolkit.inspection.pair_snapshots import AttentionSnapshot, PairSnapshot
-from toolkit.inspection.pairs import ATTENTIONS
 from toolkit.inspection.pictures import Picture
 from toolkit.reporting.figures import new_figure, number_label, paper_style, save_figure
 
@@ -47,7 +47,7 @@ def pair_evolution_pictures(
     snapshots: Sequence[PairSnapshot], tokens: PairTokens
 ) -> Iterator[Picture]:
     """The figures, at least of two snapshots."""
-    for kind in ATTENTIONS:
+    for kind in ORDER:
         yield Picture(
             f"attention/attention_evolution_{kind}",
             pair_evolution_figure(of_kind(snapshots, kind), tokens.axes(kind)),
@@ -56,7 +56,7 @@ def pair_evolution_pictures(
             "training (left) to its end (right). These are the heads that changed most, by the "
             "divergence of their weights then and now.",
         )
-    for kind in ATTENTIONS:
+    for kind in ORDER:
         yield Picture(
             f"attention/entropy_evolution_{kind}",
             evolution_figures.entropy_evolution_figure(of_kind(snapshots, kind)),
@@ -65,7 +65,7 @@ def pair_evolution_pictures(
             "head that has found what to look at. It is the entropy of the weights on the same "
             "pair, as a mean over the rows.",
         )
-    for kind in ATTENTIONS:
+    for kind in ORDER:
         yield Picture(
             f"qkv/qkv_evolution_{kind}",
             evolution_figures.qkv_evolution_figure(of_kind(snapshots, kind)),

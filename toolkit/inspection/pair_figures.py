@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+ORDER = ("cross", "encoder", "decoder")
+"""Of the kinds of attention on a page: first what it is all about."""
+
 
 @dataclass(frozen=True)
 class Axes:

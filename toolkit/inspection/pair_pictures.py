@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolkit.inspection import head_figures, layer_figures
-from toolkit.inspection.pair_figures import PairTokens, pair_attention_figure
+from toolkit.inspection.pair_figures import ORDER, PairTokens, pair_attention_figure
 from toolkit.inspection.pairs import STACKS
 from toolkit.inspection.pictures import GRADIENTS_OF_TRAINING, Picture
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from toolkit.inspection.pair_snapshots import PairSnapshot
     from toolkit.inspection.pairs import PairInspector
 
-_ORDER = ("cross", "encoder", "decoder")
 _NAMES = {
     "encoder": "The encoder",
     "decoder": "The decoder, reading itself",
@@ -79,7 +78,7 @@ def pair_pictures(
 
 
 def _attention(inspector: PairInspector, tokens: PairTokens) -> Iterator[Picture]:
-    for kind in _ORDER:
+    for kind in ORDER:
         layers = [inspector.attention(kind, layer) for layer in range(inspector.n_layer(kind))]
         yield Picture(
             f"{kind}_attention",
@@ -92,7 +91,7 @@ def _attention(inspector: PairInspector, tokens: PairTokens) -> Iterator[Picture
 
 def _heads(analysis: PairAnalysis, tokens: PairTokens) -> Iterator[Picture]:
     section = "Heads compared"
-    for kind in _ORDER:
+    for kind in ORDER:
         yield Picture(
             f"attention/entropy_{kind}",
             head_figures.entropy_figure(analysis.heads[kind], analysis.even_entropy[kind]),
@@ -101,7 +100,7 @@ def _heads(analysis: PairAnalysis, tokens: PairTokens) -> Iterator[Picture]:
             "−Σ w ln w of a row's weights, as a mean over the rows; the dashed line takes the same "
             "from every token that may be read.",
         )
-    for kind in _ORDER:
+    for kind in ORDER:
         yield Picture(
             f"attention/received_{kind}",
             head_figures.received_figure(analysis.heads[kind], tokens.axes(kind).columns),
@@ -109,7 +108,7 @@ def _heads(analysis: PairAnalysis, tokens: PairTokens) -> Iterator[Picture]:
             f"{_NAMES[kind]}: which tokens are read more (red) or less (blue) than by even "
             "attention, as a power of two. A token's mean is over the rows that can see it.",
         )
-    for kind in _ORDER:
+    for kind in ORDER:
         yield Picture(
             f"qkv/qkv_statistics_{kind}",
             head_figures.qkv_figure(analysis.qkv[kind]),
@@ -144,7 +143,7 @@ def _layers(analysis: PairAnalysis, tokens: PairTokens) -> Iterator[Picture]:
             f"The {stack}. Left, how long what each part adds to the residual stream is, relative "
             "to the stream; right, how much the target's loss grows when the part adds nothing.",
         )
-    for kind in _ORDER:
+    for kind in ORDER:
         yield Picture(
             f"attention/head_ablation_{kind}",
             layer_figures.ablation_figure(analysis.ablation[kind]),
