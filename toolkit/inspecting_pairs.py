@@ -78,7 +78,7 @@ def inspect_translation(
     """
     from toolkit.inspection.pair_figures import pair_tokens
     from toolkit.inspection.pair_report import analyse_pair, write_pair_analysis
-    from toolkit.inspection.pairs import PairInspector, focus, pair_attention
+    from toolkit.inspection.pairs import PairInspector, focus
     from toolkit.reporting import require_plots
 
     require_plots()
@@ -100,7 +100,7 @@ def inspect_translation(
         learning_rate=learning_rate_of(opened),
     )
     files = write_pair_analysis(analysis, inspector, tokens, folder, _training(opened, tokens))
-    weights = pair_attention(inspector.model, source_ids, target_ids)
+    weights = inspector.weights()
     files.append(folder / ATTENTION_FILE)
     write_json(
         files[-1],

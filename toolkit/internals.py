@@ -112,7 +112,6 @@ def observer(
     from toolkit.inspection.snapshots import take_snapshot
 
     folder = snapshots_of(run, config.track_internals)
-
     rate = config.learning_rate
 
     def take(model: LanguageModel, step: int) -> Snapshot | PairSnapshot:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from toolkit.errors import UnknownNameError
-from toolkit.inspection import Tracer
-from toolkit.inspection.pairs import focus, pair_attention
+from toolkit.inspection import PairInspector, Tracer
+from toolkit.inspection.pairs import focus
 from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel
 from toolkit.models.taps import tap_names, tap_of
 
@@ -71,12 +71,12 @@ def test_the_numbers_belong_together(order: str) -> None:
 
 def test_the_attention_of_a_pair() -> None:
     model = make()
-    weights = pair_attention(model, [1, 2, 8], [3, 4, 5])
+    weights = PairInspector(model, [1, 2, 8], [3, 4, 5]).weights()
     assert {name: tuple(tensor.shape) for name, tensor in weights.items()} == {
         "encoder.blocks.0.attn.weights": (2, 3, 3),
         "decoder.blocks.0.attn.weights": (2, 4, 4),
-        "decoder.blocks.0.cross.weights": (2, 4, 3),
         "decoder.blocks.1.attn.weights": (2, 4, 4),
+        "decoder.blocks.0.cross.weights": (2, 4, 3),
         "decoder.blocks.1.cross.weights": (2, 4, 3),
     }
     for tensor in weights.values():

@@ -152,6 +152,14 @@ class PairInspector:
             raise UsageError(f"There is no layer {layer}: there are {self.n_layer(kind)}.")
         return self.trace[self._name(kind, layer, "weights")][0].float().cpu()
 
+    def weights(self) -> dict[str, Tensor]:
+        """Those of all layers, (H, T, S) each, by the names of their points."""
+        return {
+            self._name(kind, layer, "weights"): self.attention(kind, layer)
+            for kind in ATTENTIONS
+            for layer in range(self.n_layer(kind))
+        }
+
     def visible(self, kind: str) -> Tensor:
         """Which tokens (S) each row (T) sees, as booleans."""
         t, s = len(self.target_ids) + 1, len(self.source_ids)
@@ -295,17 +303,6 @@ def pair_batch(
         torch.tensor([[*target_ids, config.end_id]], device=model.device),
         torch.tensor([list(source_ids)], device=model.device),
     )
-
-
-def pair_attention(
-    model: EncoderDecoderModel, source_ids: Sequence[int], target_ids: Sequence[int]
-) -> dict[str, Tensor]:
-    """The attention weights of every layer, (H, T, S) each, by the names of `ATTENTIONS`; the
-    arguments as for `PairInspector`."""
-    ids, _, source = pair_batch(model, source_ids, target_ids)
-    with evaluating(model), torch.no_grad(), Tracer(model, *ATTENTIONS.values()) as trace:
-        model(ids, None, source)
-    return {name: tensor[0].cpu() for name, tensor in trace.items()}
 
 
 def focus(weights: Tensor) -> list[float]:
