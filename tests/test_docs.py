@@ -39,7 +39,7 @@ def statements(block: str) -> list[str]:
     [
         ("bpe.md", 6),
         ("compare.md", 6),
-        ("encoder-decoder.md", 10),
+        ("encoder-decoder.md", 15),
         ("experiments.md", 5),
         ("export.md", 3),
         ("fixtures.md", 4),

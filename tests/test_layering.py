@@ -44,7 +44,8 @@ LAYERS = [
     ["sweeping"],
     ["vocabularies"],
     ["console"],
-    ["inspecting", "inspecting_pairs"],
+    ["inspecting"],
+    ["inspecting_pairs"],
     [
         "comparing_view",
         "fixtures_view",

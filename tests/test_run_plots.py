@@ -12,7 +12,7 @@ import pytest
 import toolkit
 from toolkit.cli import main
 from toolkit.errors import MissingExtraError, RunError, UnknownNameError, UsageError
-from toolkit.reporting.run_curves import curves_figure
+from toolkit.reporting.run_curves import RunCurves, curves_figure
 from toolkit.run import Run
 from toolkit.run_plots import read_curves, write_training_curves
 
@@ -68,6 +68,17 @@ def test_the_figure_shows_them(train: Train) -> None:
     assert norm.lines[0].get_ydata().tolist() == curves.step["grad_norm"]
     (label,) = [t.get_text() for t in loss.figure.legends[0].get_texts() if "best" in t.get_text()]
     assert label == f"best {best[0][1]:.4f} at step {best[0][0]:g}"
+
+
+@pytest.mark.parametrize(("best", "top"), [(0.01, 1.0), (1.5, 6.0)])
+def test_beginnings_are_left_out_but_not_all(best: float, top: float) -> None:
+    """Of a loss that falls to next to nothing, one sees more than its last steps."""
+    rows = {"step": [1.0, 2.0, 3.0], "loss": [9.0, best + 0.2, best]}
+    evaluated = {"step": [2.0, 3.0], "loss": [best + 0.3, best]}
+    axes: Any = curves_figure([RunCurves("one", rows, evaluated)], y=("loss",)).axes[0]
+    low, high = axes.get_ylim()
+    assert high == pytest.approx(top)
+    assert -0.1 * top < low <= best
 
 
 def test_the_summary_is_what_run_json_says(train: Train) -> None:

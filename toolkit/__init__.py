@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from toolkit.inspecting import inspect_text as inspect_text
     from toolkit.inspecting_pairs import inspect_translation as inspect_translation
     from toolkit.inspection import Inspector as Inspector
+    from toolkit.inspection import PairInspector as PairInspector
     from toolkit.inspection import Tracer as Tracer
     from toolkit.internals import draw_evolution as draw_evolution
     from toolkit.internals import load_snapshots as load_snapshots
@@ -76,7 +77,7 @@ _HOME = {
     "generation": ("Completion", "Generator", "Sampler", "Translator", "score_text"),
     "inspecting": ("inspect_text",),
     "inspecting_pairs": ("inspect_translation",),
-    "inspection": ("Inspector", "Tracer"),
+    "inspection": ("Inspector", "PairInspector", "Tracer"),
     "internals": ("draw_evolution", "load_snapshots"),
     "comparing.training": ("compare_backends",),
     "ladder": ("climb",),

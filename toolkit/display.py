@@ -89,13 +89,14 @@ class TrainingDisplay(ABC):
     def show(self, event: Event) -> None:
         """Show one event."""
 
-    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+    def walk(self, walk: Walk, tokenizer: Tokenizer, source_tokenizer: Tokenizer | None) -> None:
         """The forward pass of the step that comes next."""
         from toolkit import trace_view
 
         out = console.out()
-        out.print(f"\nThe next step begins with these {len(walk.ids)} tokens.\n")
-        trace_view.print_walk(walk, tokenizer)
+        what = "this pair" if walk.source_ids else f"these {len(walk.ids)} tokens"
+        out.print(f"\nThe next step begins with {what}.\n")
+        trace_view.print_walk(walk, tokenizer, source_tokenizer=source_tokenizer)
         out.print()
 
     def drawn(self, files: Sequence[Path]) -> None:
@@ -177,7 +178,7 @@ class QuietDisplay(PlainDisplay):
         with console.progress_bars(quiet=True) as show:
             yield show
 
-    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+    def walk(self, walk: Walk, tokenizer: Tokenizer, source_tokenizer: Tokenizer | None) -> None:
         pass
 
     def show(self, event: Event) -> None:
@@ -203,10 +204,11 @@ class JsonDisplay(TrainingDisplay):
     def stage(self, stage: Stage) -> None:
         self._write("Stage", dataclasses.asdict(stage))
 
-    def walk(self, walk: Walk, tokenizer: Tokenizer) -> None:
+    def walk(self, walk: Walk, tokenizer: Tokenizer, source_tokenizer: Tokenizer | None) -> None:
         from toolkit import trace_view
 
-        self._write("Walk", trace_view.walk_to_json(walk, tokenizer))
+        told = trace_view.walk_to_json(walk, tokenizer, source_tokenizer=source_tokenizer)
+        self._write("Walk", told)
 
     def drawn(self, files: Sequence[Path]) -> None:
         if files:

@@ -34,7 +34,7 @@ def print_inspected(inspected: Inspected, *, quiet: bool) -> None:
 
 
 def print_inspected_pair(pair: InspectedPair, *, quiet: bool) -> None:
-    """The translation, the head that is surest of what to read, and where the figures are."""
+    """The translation, the head that is surest of what to read, and the page to open."""
     heads = [
         (value, name.removesuffix(".weights"), head)
         for name, values in pair.focus.items()
@@ -43,8 +43,9 @@ def print_inspected_pair(pair: InspectedPair, *, quiet: bool) -> None:
     ]
     value, name, head = max(heads)
     rows = [("source", pair.source), ("target", pair.target)]
+    rows.append(("loss", f"{pair.analysis.loss:.3f} nats a token of the target"))
     rows.append(("most focused", f"head {head} of {name}: {value:.0%} away from even attention"))
-    rows.append(("written", str(pair.folder / "cross_attention.png")))
+    rows.append(("written", str(pair.folder / "report.html")))
     for label, text in rows:
         out().print(Text.assemble((f"{label:>12}  ", "dim"), text))
     if not quiet:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 from toolkit.errors import RunError, UsageError
 from toolkit.internals import load_snapshots
 from toolkit.opening import OpenedModel, open_run
-from toolkit.run import REPORT_FOLDER
+from toolkit.run import REPORT_FOLDER, Run
 from toolkit.shown import shown_token
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import TrainConfig
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from toolkit.inspection import Analysis
     from toolkit.inspection.pictures import Training
 
@@ -72,15 +74,13 @@ def inspect_text(
         raise UsageError(f"--out {folder} is a file; expected a folder.")
     tokenizer = opened.tokenizer
     inspector = Inspector(opened.model, tokenizer.encode(text), seed=seed)
-    result = {} if opened.run is None else opened.run.info.result
-    step = result.get("best_step") or result.get("steps")
     analysis = analyse(
         inspector,
         lambda token: shown_token(tokenizer, token),
         name=Path(opened.name).name,
-        step=step,
+        step=steps_of(opened),
         probes=probes,
-        learning_rate=_learning_rate(opened),
+        learning_rate=learning_rate_of(opened),
         token_classes=[token_class(tokenizer, token) for token in inspector.ids],
     )
     training = _training(opened)
@@ -107,7 +107,14 @@ def token_class(tokenizer: Tokenizer, token: int) -> int:
     return CLASSES.index("other")
 
 
-def _learning_rate(opened: OpenedModel) -> float:
+def steps_of(opened: OpenedModel) -> int | None:
+    """For how many steps the weights of a run were trained, if they are known."""
+    result = {} if opened.run is None else opened.run.info.result
+    steps: int | None = result.get("best_step") or result.get("steps")
+    return steps
+
+
+def learning_rate_of(opened: OpenedModel) -> float:
     """The highest of the run's training; of another model a usual one."""
     options = {} if opened.run is None else opened.run.info.training
     return float(options.get("learning_rate", TrainConfig.learning_rate))
@@ -116,15 +123,22 @@ def _learning_rate(opened: OpenedModel) -> float:
 def _training(opened: OpenedModel) -> Training:
     """The run's curves and snapshots, as far as it has any."""
     from toolkit.inspection.pictures import Training
-    from toolkit.reporting.run_curves import curves_figure
-    from toolkit.run_plots import read_curves
+    from toolkit.inspection.snapshots import Snapshot
 
     if opened.run is None:
         return Training()
+    found = [one for one in load_snapshots(opened.run) if isinstance(one, Snapshot)]
+    ids = found[-1].ids if found else ()
+    tokens = tuple(shown_token(opened.tokenizer, i) for i in ids)
+    return Training(curves_of(opened.run), tuple(found), tokens)
+
+
+def curves_of(run: Run) -> Figure | None:
+    """A run's losses, drawn; None where nothing was measured."""
+    from toolkit.reporting.run_curves import curves_figure
+    from toolkit.run_plots import read_curves
+
     try:
-        curves = curves_figure([read_curves(opened.run)])
-    except RunError:  # nothing was measured
-        curves = None
-    snapshots = load_snapshots(opened.run)
-    ids = snapshots[-1].ids if snapshots else ()
-    return Training(curves, snapshots, tuple(shown_token(opened.tokenizer, i) for i in ids))
+        return curves_figure([read_curves(run)])
+    except RunError:
+        return None

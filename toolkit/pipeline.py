@@ -38,8 +38,6 @@ from toolkit.training.layer_rates import require_layers
 if TYPE_CHECKING:
     from toolkit.inspection import Walk
 
-WALKED_TOKENS = 16  # of a sequence: a page shows a corner of each matrix
-
 
 class TrainingSession:
     """A run that is being made or continued.
@@ -304,18 +302,14 @@ class TrainingSession:
 
     def walk_next_step(self) -> Walk | None:
         """The forward pass of the step that comes next, told step by step
-        (`toolkit.inspection.walk`), on the first tokens of its first sequence.
+        (`toolkit.inspection.walk`), on the first tokens of its first sequence, or on its first
+        pair.
 
-        Training goes on as if nobody had looked. None in processes beside the main one, and of a
-        model that takes sources.
+        Training goes on as if nobody had looked. None in processes beside the main one.
         """
-        from toolkit.inspection import walk
-
-        if self.model.takes_source:
-            return None
-        ids, *_ = self.trainer.loader.peek()  # (B, T)
+        batch = self.trainer.loader.peek()
         model = self._world.whole(self.model)
-        return None if model is None else walk(model, ids[0, :WALKED_TOKENS].tolist())
+        return None if model is None else self.materials.walk(model, batch)
 
     def _update(self, **changes: Any) -> None:
         if self._world.is_main:

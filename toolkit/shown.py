@@ -9,6 +9,8 @@ from toolkit.tokenizers import Tokenizer
 _SHOWN = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 _BLANK = "\u115f\u1160\u3164\uffa0"  # letters by their category, fillers of Hangul by their look
 _DOTTED_CIRCLE = "◌"
+END, BEGIN, PADDING = "end", "begin", "padding"
+"""What an encoder–decoder has beside its tokenizer's tokens, in the order of their ids."""
 
 
 def shown_token(tokenizer: Tokenizer, token: int) -> str:
@@ -16,6 +18,13 @@ def shown_token(tokenizer: Tokenizer, token: int) -> str:
     if token >= tokenizer.vocab_size:
         return f"<{token}>"
     return show_token(tokenizer.token_bytes(token))[0]
+
+
+def shown_in_pair(tokenizer: Tokenizer, token: int) -> str:
+    """A token of one side of an encoder–decoder, whose own have names."""
+    own = token - tokenizer.vocab_size
+    names = (END, BEGIN, PADDING)
+    return names[own] if 0 <= own < len(names) else shown_token(tokenizer, token)
 
 
 def show_token(token: bytes) -> tuple[str, bool]:

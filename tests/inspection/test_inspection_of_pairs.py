@@ -1,18 +1,14 @@
-"""Looking inside an encoder–decoder: its points, its attention, and the pictures of it."""
+"""Looking inside an encoder–decoder: its points, and its attention."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import toolkit
-from toolkit.cli import main
-from toolkit.errors import UnknownNameError, UsageError
-from toolkit.inspection import Tracer
-from toolkit.inspection.pairs import focus, pair_attention
+from toolkit.errors import UnknownNameError
+from toolkit.inspection import PairInspector, Tracer
+from toolkit.inspection.pairs import focus
 from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel
 from toolkit.models.taps import tap_names, tap_of
 
@@ -75,12 +71,12 @@ def test_the_numbers_belong_together(order: str) -> None:
 
 def test_the_attention_of_a_pair() -> None:
     model = make()
-    weights = pair_attention(model, [1, 2, 8], [3, 4, 5])
+    weights = PairInspector(model, [1, 2, 8], [3, 4, 5]).weights()
     assert {name: tuple(tensor.shape) for name, tensor in weights.items()} == {
         "encoder.blocks.0.attn.weights": (2, 3, 3),
         "decoder.blocks.0.attn.weights": (2, 4, 4),
-        "decoder.blocks.0.cross.weights": (2, 4, 3),
         "decoder.blocks.1.attn.weights": (2, 4, 4),
+        "decoder.blocks.0.cross.weights": (2, 4, 3),
         "decoder.blocks.1.cross.weights": (2, 4, 3),
     }
     for tensor in weights.values():
@@ -98,52 +94,3 @@ def test_focus_by_hand() -> None:
     mixed = torch.cat([even, sharp + 0 * even])
     # Both heads can read all three tokens: ln 3 is the most there is.
     assert focus(mixed) == pytest.approx([0.0, 1.0], abs=1e-6)
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main(list(arguments))
-    return int(caught.value.code or 0)
-
-
-def test_pictures_of_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
-    toolkit.train(task="copy:4", max_steps=2, n_layer=1, n_head=1, n_embd=8, device="cpu", out="r")
-    found = toolkit.inspect_translation("abc", "r", target="ab")
-    names = ["attention.json", "encoder_attention.png", "decoder_attention.png",
-             "cross_attention.png"]  # fmt: skip
-    assert [file.name for file in found.files] == names
-    assert all(
-        file.parent == Path("r").absolute() / "report" or file.exists() for file in found.files
-    )
-    written = json.loads((found.folder / "attention.json").read_text())
-    assert written["source"]["tokens"] == ["a", "b", "c", "end"]
-    assert written["target"]["tokens"] == ["a", "b", "end"]
-    model = toolkit.Run.open("r").model
-    assert isinstance(model, EncoderDecoderModel)
-    expected = pair_attention(model, [0, 1, 2, 26], [0, 1])
-    for name, values in written["weights"].items():
-        torch.testing.assert_close(torch.tensor(values), expected[name], rtol=0, atol=1e-6)
-    assert found.target == "ab"
-
-    capsys.readouterr()
-    assert call("inspect", "abc", "--run", "r", "--out", "seen", "--json") == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert (
-        shown["target"]
-        == toolkit.Translator(model, toolkit.Run.open("r").tokenizer)
-        .generate("abc", strategy="greedy")
-        .text[:63]
-    )
-    assert Path("seen/cross_attention.png").exists()
-    assert call("inspect", "abc", "--run", "r") == 0
-    assert "most focused" in capsys.readouterr().out
-    for option in (["--probe", "position"], ["--every-head"]):
-        assert call("inspect", "abc", "--run", "r", *option) == 2
-        assert "this run translates" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="is a file; expected a folder"):
-        toolkit.inspect_translation("abc", "r", out="r/run.json")

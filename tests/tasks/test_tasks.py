@@ -49,6 +49,20 @@ def test_the_rules() -> None:
             assert pair.target == answer(pair.source)
 
 
+@pytest.mark.parametrize("name", available_tasks())
+def test_a_task_knows_the_target_of_a_source(name: str) -> None:
+    task = load_task(name)
+    for pair in [*task.pool(0, 15, seed=3), *task.held_out[:15]]:
+        assert task.target_of(pair.source) == pair.target
+    for source in ("", "A", "12/3/24", "1+", "+2", "1234+1", "1 January 1969", "ß"):
+        assert task.target_of(source) is None
+
+
+def test_every_form_of_a_date_is_read_back() -> None:
+    task, day = load_task("date"), date(2005, 2, 3)
+    assert {task.target_of(form(day)) for form in FORMS} == {"2005-02-03"}
+
+
 def test_lengths_are_all_there_and_alike() -> None:
     lengths = Counter(len(pair.source) for pair in load_task("reverse").pool(0, 20_000, seed=1))
     assert set(lengths) == set(range(1, 21))

@@ -24,13 +24,26 @@ commands = typer.Typer()
 @commands.command(
     epilog='Examples: [cyan]toolkit inspect "ROMEO: I am"[/cyan] · '
     '[cyan]toolkit inspect "ROMEO: I am" --run runs/first --out report[/cyan] · '
-    '[cyan]toolkit inspect "Hello there" --model openai-community/gpt2 --probe position[/cyan]'
+    '[cyan]toolkit inspect "Hello there" --model openai-community/gpt2 --probe position[/cyan] · '
+    '[cyan]toolkit inspect "12 March 2024" --run runs/dates --target 2024-03-12[/cyan]'
 )
 def inspect(
-    text: Annotated[str, typer.Argument(help="The text that goes in; 10 to 200 tokens.")],
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="The text that goes in, 10 to 200 tokens; the source, of a run that translates."
+        ),
+    ],
     run: RunPath = None,
     model: ModelSource = None,
     tokenizer: ModelTokenizer = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Of a run that translates: the target. Default: what the model writes.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Default: report in the run.")
     ] = None,
@@ -51,7 +64,7 @@ def inspect(
 ) -> None:
     """Look inside a model: attention, layers, gradients, embeddings, as figures and one page.
 
-    Of a run that translates: the attention of encoder and decoder, and between them.
+    Of a run that translates: encoder, decoder, and what the decoder reads of the source.
     """
     from toolkit import console, inspect_view
     from toolkit.inspecting import inspect_text
@@ -63,12 +76,14 @@ def inspect(
         if probe is not None or every_head:
             option = "--every-head" if probe is None else "--probe"
             raise UsageError(f"{option} is for models that continue texts; this run translates.")
-        pair = inspect_translation(text, opened, out=out)
+        pair = inspect_translation(text, opened, target=target, out=out)
         if json:
             console.print_json({"folder": pair.folder, **pair.to_json()})
         else:
             inspect_view.print_inspected_pair(pair, quiet=quiet)
         return
+    if target is not None:
+        raise UsageError("--target is for a run that translates; this model continues texts.")
     inspected = inspect_text(text, opened, out=out, probes=probes, every_head=every_head, seed=seed)
     if json:
         console.print_json({"folder": inspected.folder, **inspected.analysis.to_json()})

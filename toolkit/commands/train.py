@@ -237,7 +237,12 @@ def train(
         ),
     ] = None,
     track_text: Annotated[
-        str | None, panel_option(TRAINING, help="On this text; default: held-out tokens.")
+        str | None,
+        panel_option(
+            TRAINING,
+            help="On this text; default: held-out tokens. Of a --task: a source, or "
+            "'SOURCE => TARGET'; default: a held-out pair.",
+        ),
     ] = None,
     early_stop: Annotated[
         int | None,
@@ -347,6 +352,8 @@ def train(
         chosen = tokenizer if own_tokenizer else None
         _find_learning_rate(text, chosen, out, {**parts, **given}, json=json, quiet=quiet)
         return
+    if track_text == "":
+        raise UsageError("--track-text is empty: give a text to follow, or leave it out.")
     if lr_range is not None:
         raise UsageError("--lr-range belongs to --find-lr: give both, or neither.")
     budget: float | None = None
@@ -383,7 +390,7 @@ def train(
     if debug:
         walk = session.walk_next_step()
         if walk is not None:
-            show.walk(walk, session.tokenizer)
+            show.walk(walk, session.tokenizer, session.materials.source_tokenizer)
     show.run(session)
     if session.run.info.status == "interrupted":
         raise typer.Exit(130)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from toolkit.inspection.ablation import without_head as without_head
     from toolkit.inspection.ablation import without_part as without_part
     from toolkit.inspection.inspector import Inspector as Inspector
+    from toolkit.inspection.pair_snapshots import PairSnapshot as PairSnapshot
+    from toolkit.inspection.pair_snapshots import take_pair_snapshot as take_pair_snapshot
+    from toolkit.inspection.pairs import PairInspector as PairInspector
     from toolkit.inspection.report import Analysis as Analysis
     from toolkit.inspection.report import analyse as analyse
     from toolkit.inspection.report import summary as summary
@@ -26,18 +29,23 @@ if TYPE_CHECKING:
     from toolkit.inspection.walkthrough import Step as Step
     from toolkit.inspection.walkthrough import Walk as Walk
     from toolkit.inspection.walkthrough import walk as walk
+    from toolkit.inspection.walkthrough import walk_pair as walk_pair
 
 _HOME = {
     "Analysis": "report",
     "Inspector": "inspector",
+    "PairInspector": "pairs",
+    "PairSnapshot": "pair_snapshots",
     "Snapshot": "snapshots",
     "Step": "walkthrough",
     "Tracer": "tracer",
     "analyse": "report",
     "summary": "report",
+    "take_pair_snapshot": "pair_snapshots",
     "take_snapshot": "snapshots",
     "Walk": "walkthrough",
     "walk": "walkthrough",
+    "walk_pair": "walkthrough",
     "without_head": "ablation",
     "without_part": "ablation",
     "write_analysis": "report",

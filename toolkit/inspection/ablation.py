@@ -32,18 +32,8 @@ def without_head(model: nn.Module, layer: int, head: int) -> Iterator[None]:
     parts = _layer(anatomy, layer)
     if not 0 <= head < anatomy.n_head:
         raise UsageError(f"There is no head {head}: a layer has {anatomy.n_head}, from 0.")
-    d = anatomy.head_dim
-
-    def hook(module: nn.Module, inputs: Any) -> Any:
-        heads = inputs[0].clone()  # (B, T, H·D)
-        heads[..., head * d : (head + 1) * d] = 0.0
-        return (heads, *inputs[1:])
-
-    handle = parts.proj.register_forward_pre_hook(hook)
-    try:
+    with silent_head(parts.proj, head, anatomy.head_dim):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -55,19 +45,54 @@ def without_part(model: nn.Module, layer: int, part: Part) -> Iterator[None]:
     """
     parts = _layer(anatomy_of(model), layer)
 
+    if part == "layer":
+        with passing_on(parts.block):
+            yield
+    else:
+        with silent(parts.attn if part == "attn" else parts.mlp):
+            yield
+
+
+@contextmanager
+def silent_head(proj: nn.Module, head: int, head_dim: int) -> Iterator[None]:
+    """In here a head's output is zero, where `proj` mixes those of all heads, (B, T, H·D)."""
+
+    def hook(module: nn.Module, inputs: Any) -> Any:
+        heads = inputs[0].clone()  # (B, T, H·D)
+        heads[..., head * head_dim : (head + 1) * head_dim] = 0.0
+        return (heads, *inputs[1:])
+
+    handle = proj.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def silent(module: nn.Module) -> Iterator[None]:
+    """In here what a module gives is zero."""
+
     def nothing(module: nn.Module, inputs: Any, output: Any) -> Any:
         if isinstance(output, tuple):  # Hugging Face's attention gives its weights too
             return (torch.zeros_like(output[0]), *output[1:])
         return torch.zeros_like(output)
 
+    handle = module.register_forward_hook(nothing)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def passing_on(block: nn.Module) -> Iterator[None]:
+    """In here a layer gives what it got."""
+
     def as_it_came(module: nn.Module, inputs: Any, output: Any) -> Any:
         return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
 
-    if part == "layer":
-        handle = parts.block.register_forward_hook(as_it_came)
-    else:
-        module = parts.attn if part == "attn" else parts.mlp
-        handle = module.register_forward_hook(nothing)
+    handle = block.register_forward_hook(as_it_came)
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from toolkit.inspection.figures import heads_figure
 from toolkit.inspection.layer_figures import gradient_figure
 from toolkit.inspection.patterns import divergence
 from toolkit.inspection.pictures import Picture
-from toolkit.inspection.snapshots import Snapshot
+from toolkit.inspection.snapshots import AttentionAtStep, Snapshot
 from toolkit.reporting.figures import paper_style, save_figure
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 GIF_FILE = Path("attention/head_forming.gif")
 SECTION = "Training"
-_MOST_FRAMES = 30
+MOST_FRAMES = 30
 _FRAME_MS, _LAST_FRAME_MS = 200, 2000
 _GIF_DPI = 110
 
 
-def changes(snapshots: Sequence[Snapshot]) -> list[tuple[int, int]]:
+def changes(snapshots: Sequence[AttentionAtStep]) -> list[tuple[int, int]]:
     """All heads (layer, head), the one whose attention changed most from first to last first.
 
     The change is the mean Jensen-Shannon divergence over the queries.
@@ -100,13 +100,18 @@ def write_evolution(
 
 def head_forming(snapshots: Sequence[Snapshot], tokens: Sequence[str]) -> bytes:
     """A GIF of the head that changed most, from the first snapshot to the last."""
+    layer, head = changes(snapshots)[0]
+    shown = evolution_figures.spread_out(snapshots, MOST_FRAMES)
+    return animation(evolution_figures.head_frame(s, tokens, layer, head) for s in shown)
+
+
+def animation(figures: Iterable[Figure]) -> bytes:
+    """Figures of one size as a GIF, of which the last one stays longer."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    layer, head = changes(snapshots)[0]
     frames = []
-    for snapshot in evolution_figures.spread_out(snapshots, _MOST_FRAMES):
-        figure = evolution_figures.head_frame(snapshot, tokens, layer, head)
+    for figure in figures:
         figure.set_dpi(_GIF_DPI)
         canvas: Any = FigureCanvasAgg(figure)
         with paper_style():

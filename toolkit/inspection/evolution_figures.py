@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from toolkit.inspection.figures import color_bar, from_zero, show_attention, side_of
-from toolkit.inspection.snapshots import Snapshot
+from toolkit.inspection.snapshots import AttentionAtStep, Snapshot
 from toolkit.reporting.figures import (
     GREY,
     PALETTE,
@@ -23,12 +23,13 @@ from toolkit.reporting.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Item = TypeVar("Item")
 STEPS_SHOWN = 6
 _HEADS_SHOWN = 8
 _MOST_LAYERS = 12  # beyond that a legend says nothing
 
 
-def spread_out(snapshots: Sequence[Snapshot], most: int = STEPS_SHOWN) -> list[Snapshot]:
+def spread_out(snapshots: Sequence[Item], most: int = STEPS_SHOWN) -> list[Item]:
     """So many of them, evenly, the first and the last among them.
 
     >>> spread_out(range(11), 3)
@@ -66,7 +67,7 @@ def attention_evolution_figure(
     return figure
 
 
-def entropy_evolution_figure(snapshots: Sequence[Snapshot]) -> Figure:
+def entropy_evolution_figure(snapshots: Sequence[AttentionAtStep]) -> Figure:
     """The entropy of every head over the steps, its layer by colour, and that of even attention."""
     steps = [snapshot.step for snapshot in snapshots]
     n_layer = len(snapshots[-1].entropy)
@@ -92,7 +93,7 @@ def entropy_evolution_figure(snapshots: Sequence[Snapshot]) -> Figure:
     return figure
 
 
-def qkv_evolution_figure(snapshots: Sequence[Snapshot]) -> Figure:
+def qkv_evolution_figure(snapshots: Sequence[AttentionAtStep]) -> Figure:
     """Mean length of queries, keys and values of each layer over the steps, one panel each."""
     steps = [snapshot.step for snapshot in snapshots]
     n_layer = len(snapshots[-1].entropy)
@@ -132,7 +133,7 @@ def head_frame(snapshot: Snapshot, tokens: Sequence[str], layer: int, head: int)
     return figure
 
 
-def _mean_length(snapshot: Snapshot, layer: int, which: str) -> float:
+def _mean_length(snapshot: AttentionAtStep, layer: int, which: str) -> float:
     found = [s.norm for s in snapshot.qkv if s.layer == layer and s.which == which]
     return sum(found) / len(found) if found else math.nan
 

@@ -30,6 +30,8 @@ from toolkit.reporting.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from toolkit.inspection.pairs import PairHead
+
 
 def comparison_figure(heads: Sequence[HeadFinding]) -> Figure:
     """Every head's scores above chance, with its class at the right."""
@@ -57,7 +59,7 @@ def comparison_figure(heads: Sequence[HeadFinding]) -> Figure:
     return figure
 
 
-def entropy_figure(heads: Sequence[HeadFinding], even: float) -> Figure:
+def entropy_figure(heads: Sequence[HeadFinding | PairHead], even: float) -> Figure:
     """Entropy of each head by layer, their mean, and what even attention would have."""
     layers = sorted({head.layer for head in heads})
     means = [
@@ -98,7 +100,7 @@ def redundancy_figure(redundancy: Redundancy) -> Figure:
     return figure
 
 
-def received_figure(heads: Sequence[HeadFinding], tokens: Sequence[str]) -> Figure:
+def received_figure(heads: Sequence[HeadFinding | PairHead], tokens: Sequence[str]) -> Figure:
     """How much each position is attended to, against even attention, by every head."""
     values = [[math.log2(max(v, 2**-6)) for v in head.received_above_even] for head in heads]
     with paper_style():

@@ -6,7 +6,7 @@
 
 One traced forward pass serves most of them; ablation and gradients run the model again. The model
 is left as it was found: mode, gradients, hooks. Sources stand beside each measure. Left out:
-encoders, and how the numbers change over training.
+encoder-decoders, which `pair_inspector` reads, and how the numbers change over training.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ from toolkit.inspection.findings import (
     VectorStatistics,
 )
 from toolkit.inspection.geometry import embedding_geometry
+from toolkit.inspection.measures import (
+    contribution,
+    parameter_gradients,
+    sparsity,
+    vector_statistics,
+)
 from toolkit.inspection.modes import evaluating
 from toolkit.inspection.patterns import (
     Score,
@@ -52,8 +58,6 @@ from toolkit.inspection.tracer import DEFAULT_MAX_BYTES, Tracer
 from toolkit.models.anatomy import anatomy_of
 from toolkit.models.taps import tap_names
 
-NEAR_ZERO = 0.01
-EXPLODING = 100.0
 _PARTS: tuple[Part, ...] = ("attn", "mlp", "layer")
 _WANTED = (
     "embed.*", "*.resid_*", "*.attn.q", "*.attn.k", "*.attn.v", "*.attn.weights", "*.attn.out",
@@ -133,20 +137,7 @@ class Inspector:
                 name = f"blocks.{layer}.attn.{which}"
                 if name not in self.trace:
                     continue  # an average has values alone
-                for head, x in enumerate(self.trace[name][0].double()):  # (T, D)
-                    norm = x.norm(dim=-1).mean().item()
-                    found.append(
-                        VectorStatistics(
-                            layer,
-                            head,
-                            which,
-                            x.mean().item(),
-                            x.std(correction=0).item(),
-                            x.min().item(),
-                            x.max().item(),
-                            norm,
-                        )
-                    )
+                found += vector_statistics(layer, which, self.trace[name][0])
         return found
 
     def heads(self) -> list[HeadFinding]:
@@ -214,19 +205,8 @@ class Inspector:
             for part, before in (("attn", "resid_pre"), ("mlp", "resid_mid")):
                 if f"{name}.{part}.out" not in self.trace:
                     continue
-                update = self.trace[f"{name}.{part}.out"][0].double()  # (T, C)
-                stream = self.trace[f"{name}.{before}"][0].double()
-                lengths, of_stream = update.norm(dim=-1), stream.norm(dim=-1)
-                found.append(
-                    Contribution(
-                        layer,
-                        part,
-                        lengths.mean().item(),
-                        of_stream.mean().item(),
-                        (lengths / of_stream).mean().item(),
-                        F.cosine_similarity(update, stream, dim=-1).mean().item(),
-                    )
-                )
+                update, stream = self.trace[f"{name}.{part}.out"], self.trace[f"{name}.{before}"]
+                found.append(contribution(layer, part, update[0], stream[0]))
         return found
 
     def logit_lens(self) -> list[LensRow]:
@@ -276,51 +256,14 @@ class Inspector:
 
     def gradient_flow(self, learning_rate: float = 1e-3) -> list[ParameterGradient]:
         """The gradient of the text's loss by each parameter; those kept in the model stay."""
-        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        if not named:
-            raise UsageError("No parameter of this model takes a gradient.")
-        with evaluating(self.model), torch.enable_grad():
-            grads = torch.autograd.grad(
-                self._loss(), [p for _, p in named], allow_unused=True, materialize_grads=True
-            )
-        norms = [grad.double().norm().item() for grad in grads]
-        each = torch.tensor(
-            [norm / grad.numel() ** 0.5 for norm, grad in zip(norms, grads, strict=True)]
-        )
-        usual = each[each > 0].nanmedian().item() if (each > 0).any() else 0.0
-        found = []
-        for number, (name, parameter) in enumerate(named):
-            weight_norm = parameter.detach().double().norm().item()
-            ratio = learning_rate * norms[number] / weight_norm if weight_norm else None
-            flag = "dead" if norms[number] == 0 else ""
-            if not each[number].isfinite() or each[number] > EXPLODING * usual > 0:
-                flag = "exploding"
-            found.append(
-                ParameterGradient(
-                    name, tuple(parameter.shape), norms[number], weight_norm, ratio, flag
-                )
-            )
-        return found
+        return parameter_gradients(self.model, self._loss, learning_rate)
 
     def mlp_sparsity(self) -> list[SparsityFinding]:
         """How few hidden units of each MLP are active."""
-        found = []
-        for layer in range(len(self.anatomy.layers)):
-            hidden = self.trace[f"blocks.{layer}.mlp.hidden"][0].double().abs()  # (T, I)
-            near = hidden <= NEAR_ZERO * hidden.amax(-1, keepdim=True)
-            squares = hidden.square().sort(dim=-1, descending=True).values
-            top = squares[:, : -(-squares.size(-1) // 10)].sum(-1)
-            share = top / squares.sum(-1).clamp(min=1e-300)
-            found.append(
-                SparsityFinding(
-                    layer,
-                    (hidden == 0).double().mean().item(),
-                    near.double().mean().item(),
-                    near.all(0).double().mean().item(),
-                    share.mean().item(),
-                )
-            )
-        return found
+        return [
+            sparsity(layer, self.trace[f"blocks.{layer}.mlp.hidden"][0])
+            for layer in range(len(self.anatomy.layers))
+        ]
 
     # -- embeddings ---------------------------------------------------------------------------
 

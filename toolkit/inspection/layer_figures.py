@@ -37,7 +37,7 @@ from toolkit.reporting.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from toolkit.inspection.snapshots import Snapshot
+    from toolkit.inspection.snapshots import GradientsAtStep
 
 _LENS_COLUMNS = 20
 _STEPS_LABELLED = 6
@@ -47,7 +47,11 @@ def contributions_figure(
     contributions: Sequence[Contribution], ablation: AblationFinding
 ) -> Figure:
     """What each part adds to the stream, and what the loss becomes without it."""
-    parts = {"attn": ("attention", PALETTE[0], "o"), "mlp": ("MLP", PALETTE[1], "s")}
+    parts = {
+        "attn": ("attention", PALETTE[0], "o"),
+        "cross": ("cross-attention", PALETTE[2], "^"),
+        "mlp": ("MLP", PALETTE[1], "s"),
+    }
     with paper_style():
         figure = new_figure(2.5, width=5.2)
         left, right = figure.subplots(1, 2)
@@ -58,6 +62,8 @@ def contributions_figure(
             if found:
                 line = left.plot([c.layer for c in found], [c.ratio for c in found], **style)
                 handles += line
+            if part not in ablation.without_part[0]:  # only a decoder reads a source
+                continue
             losses = [row[part] - ablation.loss for row in ablation.without_part]
             right.plot(range(len(losses)), losses, **style)
         right.axhline(0, color=GREY, linewidth=0.8)
@@ -94,7 +100,7 @@ def ablation_figure(ablation: AblationFinding) -> Figure:
 
 
 def gradient_figure(
-    gradients: Sequence[ParameterGradient], snapshots: Sequence[Snapshot] = ()
+    gradients: Sequence[ParameterGradient], snapshots: Sequence[GradientsAtStep] = ()
 ) -> Figure:
     """Gradient length and step length of each parameter, from the embedding to the head; and what
     the length was over the training, where snapshots know it."""
@@ -123,7 +129,7 @@ def gradient_figure(
     return figure
 
 
-def _gradient_history(figure: Figure, axes: Any, snapshots: Sequence[Snapshot]) -> None:
+def _gradient_history(figure: Figure, axes: Any, snapshots: Sequence[GradientsAtStep]) -> None:
     """Parameters down, steps across, the length of the gradient as a power of ten; grey: none."""
     columns = [
         [math.log10(g.grad_norm) if g.grad_norm > 0 else math.nan for g in snapshot.gradients]
@@ -142,11 +148,16 @@ def _gradient_history(figure: Figure, axes: Any, snapshots: Sequence[Snapshot]) 
 
 def _depth(point: str) -> str:
     """`blocks.2.resid_post` in words."""
-    return "embedding" if point == "embed.sum" else f"layer {point.split('.')[1]}"
+    if point in ("embed.sum", "decoder.blocks.0.resid_pre"):
+        return "embedding"
+    return f"layer {point.split('.')[-2]}"
 
 
 def lens_figure(
-    rows: Sequence[LensRow], tokens: Sequence[str], names: Sequence[Sequence[str]]
+    rows: Sequence[LensRow],
+    tokens: Sequence[str],
+    names: Sequence[Sequence[str]],
+    label: str = "token that was read; in the cells, what would come next",
 ) -> Figure:
     """The likeliest next token at each depth and position, in strips of 20 positions.
 
@@ -154,6 +165,7 @@ def lens_figure(
         rows: from the embedding up.
         tokens: of the text.
         names: for each row and position, the predicted token: names[row][position].
+        label: of the tokens.
     """
     strips = range(0, len(tokens), _LENS_COLUMNS)
     columns = min(len(tokens), _LENS_COLUMNS)
@@ -184,7 +196,7 @@ def lens_figure(
             axes.set_yticks(range(len(rows)), points[::-1], fontsize=6)
             axes.tick_params(length=0)
         color_bar(figure, image, grid, "probability", fraction=0.02)
-        grid[-1, 0].set_xlabel("token that was read; in the cells, what would come next")
+        grid[-1, 0].set_xlabel(label)
     return figure
 
 

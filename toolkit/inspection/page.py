@@ -26,7 +26,7 @@ _PIXELS_PER_INCH, _FEWEST_PIXELS_PER_INCH = 110, 85
 _PAGE_PIXELS = 1040
 _PAGE_INCHES = 5.0  # wider figures are as wide as the page, or scroll
 
-_STYLE = """<style>
+STYLE = """<style>
 .animation { display: block; max-width: 100%; height: auto; border: 1px solid var(--line);
   border-radius: 8px; }
 .wide { overflow-x: auto; } .wide svg { max-width: none; }
@@ -122,7 +122,7 @@ def inspection_page(
         weights: (H, T, T) for each layer.
         pictures: each with the section that it belongs to, as `picture_for_page` gives it.
     """
-    content = [Markup(_STYLE), paragraph(text(_opening(analysis)), "soft"), _tokens(analysis)]
+    content = [Markup(STYLE), paragraph(text(_opening(analysis)), "soft"), _tokens(analysis)]
     for title, introduction in _INTRODUCTIONS.items():
         own = [picture for where, picture in pictures if where == title]
         if not own:
@@ -169,8 +169,7 @@ def animation_for_page(gif: bytes) -> Markup:
     image = f'<img class="animation" alt="{alt}" src="data:image/gif;base64,{data}">'
     caption = (
         "The head whose attention changed most, forming: a frame for each of the steps at which "
-        "training was looked at. Each row is a query of the text that was followed, dark where it "
-        "reads."
+        "training was looked at. Each row is a token of what was followed, dark where it reads."
     )
     return figure(image, caption)
 

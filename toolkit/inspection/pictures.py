@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from toolkit.inspection.snapshots import Snapshot
 
 
-_GRADIENTS_OF_TRAINING = (
-    " At the right, the length of the gradient while the model was trained, on the text that was "
+GRADIENTS_OF_TRAINING = (
+    " At the right, the length of the gradient while the model was trained, on what was "
     "followed then; where there was none, it is grey."
 )
 
@@ -221,5 +221,5 @@ def _layers(analysis: Analysis, snapshots: Sequence[Snapshot]) -> Iterator[Pictu
         "Gradients",
         "How strongly this text pulls at each parameter, from the embedding to the head. It is "
         "the length of the gradient of the loss, and that of a plain gradient step beside that of "
-        "the weights." + (_GRADIENTS_OF_TRAINING if snapshots else ""),
+        "the weights." + (GRADIENTS_OF_TRAINING if snapshots else ""),
     )

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -25,11 +25,52 @@ from toolkit.errors import RunError
 from toolkit.files import write_bytes
 from toolkit.inspection.findings import Contribution, ParameterGradient, VectorStatistics
 from toolkit.inspection.inspector import Inspector
+from toolkit.inspection.pair_snapshots import PairSnapshot, pack_pair, unpack_pair
 from toolkit.inspection.patterns import entropy, even_attention
 
 FORMAT = 1
 MOST_SNAPSHOTS = 100
 _PREFIX, _SUFFIX = "step_", ".safetensors"
+
+
+class AttentionAtStep(Protocol):
+    """What is drawn of attention over the steps: of a `Snapshot`, or of one kind of attention of a
+    `PairSnapshot`."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+
+    @property
+    def entropy(self) -> tuple[tuple[float, ...], ...]:
+        """Of each layer and head."""
+
+    @property
+    def even_entropy(self) -> float:
+        """Of even attention."""
+
+    @property
+    def qkv(self) -> tuple[VectorStatistics, ...]:
+        """Lengths and statistics of queries, keys and values."""
+
+    @property
+    def attention(self) -> Tensor:
+        """(L, H, T, S) as bytes."""
+
+    def weights(self, layer: int, head: int) -> Tensor:
+        """Attention weights (T, S)."""
+
+
+class GradientsAtStep(Protocol):
+    """What is drawn of gradients over the steps: of a `Snapshot` or a `PairSnapshot`."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+
+    @property
+    def gradients(self) -> tuple[ParameterGradient, ...]:
+        """By parameter."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +144,7 @@ class SnapshotFolder:
         self._folder = folder
         self._every = every
 
-    def record(self, step: int, take: Callable[[], Snapshot]) -> None:
+    def record(self, step: int, take: Callable[[], Snapshot | PairSnapshot]) -> None:
         """Take the snapshot of a step, if it is one that is kept, and let go what is not.
 
         Raises:
@@ -113,11 +154,15 @@ class SnapshotFolder:
         if step % interval:
             return
         snapshot = take()
-        fields = {"format": FORMAT, **vars(snapshot)}
-        attention = {"attention": fields.pop("attention")}
+        if isinstance(snapshot, PairSnapshot):
+            fields, tensors = pack_pair(snapshot)
+        else:
+            fields = {**vars(snapshot)}
+            tensors = {"attention": fields.pop("attention")}
+        fields = {"format": FORMAT, **fields}
         # One entry: several come in no order, and the same snapshot is to be the same file.
         metadata = {"snapshot": json.dumps(fields, default=dataclasses.asdict)}
-        data = safetensors.torch.save(attention, metadata)
+        data = safetensors.torch.save(tensors, metadata)
         write_bytes(self._folder / f"{_PREFIX}{step:08d}{_SUFFIX}", data)
         for old, path in self._paths():
             if old % interval:
@@ -133,13 +178,15 @@ class SnapshotFolder:
         """What there is, oldest first."""
         return [step for step, _ in self._paths()]
 
-    def load(self) -> tuple[Snapshot, ...]:
+    def load(self) -> tuple[Snapshot, ...] | tuple[PairSnapshot, ...]:
         """All snapshots, oldest first.
 
         Raises:
             RunError: a file is damaged, or of a newer toolkit.
         """
-        return tuple(_read(path) for _, path in self._paths())
+        found = [_read(path) for _, path in self._paths()]
+        of_pairs = tuple(snapshot for snapshot in found if isinstance(snapshot, PairSnapshot))
+        return of_pairs or tuple(snapshot for snapshot in found if isinstance(snapshot, Snapshot))
 
     def _paths(self) -> list[tuple[int, Path]]:
         found = []
@@ -162,13 +209,21 @@ def kept_interval(step: int, every: int) -> int:
     return interval
 
 
-def _read(path: Path) -> Snapshot:
+def _names(file: Any) -> list[str]:
+    """What a safetensors file holds; it is no mapping, though it has keys."""
+    names: list[str] = file.keys()
+    return names
+
+
+def _read(path: Path) -> Snapshot | PairSnapshot:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             fields: dict[str, Any] = json.loads(file.metadata()["snapshot"])
             if fields.pop("format") > FORMAT:
                 raise RunError(f"{path} is of a newer toolkit. Upgrade toolkit to read it.")
-            attention = file.get_tensor("attention")
+            tensors = {name: file.get_tensor(name) for name in _names(file)}
+        if "attentions" in fields:
+            return unpack_pair(fields, tensors)
         return Snapshot(
             **{
                 **fields,
@@ -180,7 +235,7 @@ def _read(path: Path) -> Snapshot:
                     ParameterGradient(**{**found, "shape": tuple(found["shape"])})
                     for found in fields["gradients"]
                 ),
-                "attention": attention,
+                "attention": tensors["attention"],
             }
         )
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

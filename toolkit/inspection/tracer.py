@@ -188,6 +188,9 @@ class Tracer(Mapping[str, Tensor]):
         self._on_output(layer.attn, f"{name}.attn.out")
         if layer.cross is not None:
             self._on_output(layer.cross, f"{name}.cross.out")
+        if layer.cross_norm is not None:
+            self._on_input(layer.cross_norm, f"{name}.cross_norm.in")
+            self._on_output(layer.cross_norm, f"{name}.cross_norm.out")
         if post and layer.cross is not None:
             self._on_input(layer.up[0], f"{name}.resid_mid")
         elif post:

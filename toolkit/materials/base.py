@@ -5,13 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from toolkit.data import TrainingData
-from toolkit.errors import UsageError
+from toolkit.internals import PairIds
 from toolkit.models import LanguageModel
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import TrainConfig
+
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,17 @@ class Materials(ABC):
         """What is measured at the end, with the best weights."""
         return {}
 
-    def tracked_ids(self, config: TrainConfig, block_size: int) -> list[int]:
+    @abstractmethod
+    def tracked_ids(self, config: TrainConfig, block_size: int) -> list[int] | PairIds:
         """The tokens whose inside is followed with `track_internals`.
 
         Raises:
-            UsageError: a text that is too short or too long, or materials that have no such text.
+            UsageError: a text that is too short or too long.
         """
-        raise UsageError("--track-internals is for models that continue texts: leave it out.")
+
+    @abstractmethod
+    def walk(self, model: LanguageModel, batch: tuple[Tensor, ...]) -> Walk:
+        """The forward pass of the first sequence of a batch of `data`, step by step."""
 
     @abstractmethod
     def first_prompt(self) -> str:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from toolkit.data import PairDataset
 from toolkit.errors import RunError, ToolkitError, UsageError
 from toolkit.generation import Translator
 from toolkit.generation.translation_scores import pair_scores, prose_scores
+from toolkit.internals import PairIds, tracked_pair
 from toolkit.materials.base import Materials, OnProgress, OnStage, Stage
 from toolkit.models import LanguageModel
 from toolkit.run import Run
 from toolkit.tasks import PairTask, load_task
 from toolkit.tokenizers import Tokenizer, load_tokenizer
 from toolkit.tokenizers.registry import class_of_spec, needs_corpus, option_names
+from toolkit.training import TrainConfig
+
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
 
 PROSE_VOCAB_SIZE = 4096
 """Of a `bpe` for a file of pairs whose size is not given."""
@@ -169,6 +176,18 @@ class PairMaterials(Materials):
         if self.task.is_prose:
             scores |= prose_scores(measured.written, [pair.target for pair in self.task.held_out])
         return scores
+
+    def tracked_ids(self, config: TrainConfig, block_size: int) -> PairIds:
+        return tracked_pair(config, self.data)
+
+    def walk(self, model: LanguageModel, batch: tuple[Tensor, ...]) -> Walk:
+        from toolkit.inspection import walk_pair
+
+        _, targets, sources = (part[0] for part in batch)  # (T), (T), (S)
+        source = sources[sources != self.data.source_vocab_size - 1]
+        # The end, and what is padding, are no part of a target.
+        target = targets[(targets >= 0) & (targets < self.tokenizer.vocab_size)]
+        return walk_pair(model, source.tolist(), target.tolist())
 
     def first_prompt(self) -> str:
         return self.task.held_out[0].source

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from toolkit.corpora import Corpus, load_corpus
 from toolkit.data import TokenDataset, require_length
@@ -18,7 +20,11 @@ from toolkit.token_files import make_tokenizer, reopen_tokens
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import TrainConfig
 
+if TYPE_CHECKING:
+    from toolkit.inspection import Walk
+
 SAMPLE_TOKENS = 100
+WALKED_TOKENS = 16  # of a sequence: a page shows a corner of each matrix
 
 
 class TextMaterials(Materials):
@@ -127,6 +133,11 @@ class TextMaterials(Materials):
 
     def tracked_ids(self, config: TrainConfig, block_size: int) -> list[int]:
         return tracked_ids(config, self.tokenizer, self.data, block_size)
+
+    def walk(self, model: LanguageModel, batch: tuple[Tensor, ...]) -> Walk:
+        from toolkit.inspection import walk
+
+        return walk(model, batch[0][0, :WALKED_TOKENS].tolist())
 
     def first_prompt(self) -> str:
         """The held-out text's own first words."""

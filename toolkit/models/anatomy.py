@@ -42,7 +42,7 @@ class LayerParts:
         down: what brings the MLP's hidden channels back to the stream.
         block, norm1, norm2: themselves.
         mlp: itself, or its last matrix where the MLP is no module of its own.
-        cross: of a decoder, its attention to the source.
+        cross, cross_norm: of a decoder, its attention to the source, and the norm of that.
     """
 
     block: nn.Module
@@ -54,6 +54,7 @@ class LayerParts:
     up: tuple[nn.Module, ...]
     down: nn.Module
     cross: nn.Module | None = None
+    cross_norm: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     name = type(model).__name__
     if isinstance(model, EncoderDecoderModel) or name in (_MARIAN_CLASS, _PEGASUS_CLASS):
         raise UsageError(
-            "An encoder-decoder has two stacks of layers, and this reads one: use toolkit inspect, "
-            "or a Tracer."
+            "An encoder-decoder has two stacks of layers, and this reads one: use a PairInspector, "
+            "walk_pair, or a Tracer."
         )
     if name in _GPT2_CLASSES:
         return _huggingface_gpt2(model)
@@ -177,8 +178,16 @@ def _layers(blocks: Any) -> tuple[LayerParts, ...]:  # torch types what a Module
     for block in blocks:
         up = block.mlp.up if isinstance(block.mlp, MLP) else block.mlp.gate_up
         parts = (block.norm1, block.attn, block.attn.proj, block.norm2, block.mlp)
-        cross = getattr(block, "cross", None)
-        layers.append(LayerParts(block, *parts, up=(up,), down=block.mlp.down, cross=cross))
+        layers.append(
+            LayerParts(
+                block,
+                *parts,
+                up=(up,),
+                down=block.mlp.down,
+                cross=getattr(block, "cross", None),
+                cross_norm=getattr(block, "cross_norm", None),
+            )
+        )
     return tuple(layers)
 
 
@@ -305,6 +314,7 @@ def _huggingface_marian(model: Any, side: str) -> Anatomy:
             block, block.self_attn_layer_norm, block.self_attn, block.self_attn.out_proj,
             block.final_layer_norm, block.fc2, up=(block.fc1,), down=block.fc2,
             cross=getattr(block, "encoder_attn", None),
+            cross_norm=getattr(block, "encoder_attn_layer_norm", None),
         )
         for block in stack.layers
     )  # fmt: skip

@@ -3,7 +3,8 @@
 The names are the same for every model; one that lacks a part lacks its names. A layer is
 `blocks.0`, `blocks.1`, …, also in the models below gpt on the ladder, whose one average or head is
 layer 0. Where a model has two stacks, the name of the stack comes before that of the layer, and
-attention to the other stack is `cross`: `encoder.blocks.0.attn.q`, `decoder.blocks.0.cross.q`.
+attention to the other stack is `cross`: `encoder.blocks.0.attn.q`, `decoder.blocks.0.cross.q`; its
+norm is `cross_norm`.
 Letters: B batch, T queries, S keys (as many), C channels, H query heads, G key/value
 heads, D head width, I hidden channels of the MLP, V vocabulary.
 """
@@ -113,7 +114,9 @@ def tap_of(name: str) -> Tap:
     >>> tap_of("blocks.3.attn.q").shape, tap_of("decoder.blocks.0.cross.weights").shape
     ('B, H, T, D', 'B, H, T, S')
     """
-    stackless = name.removeprefix("encoder.").removeprefix("decoder.").replace(".cross.", ".attn.")
+    stackless = name.removeprefix("encoder.").removeprefix("decoder.")
+    # What a decoder has beside them is like its attention to itself, and the norm of that.
+    stackless = stackless.replace(".cross.", ".attn.").replace(".cross_norm.", ".norm1.")
     pieces = stackless.split(".")
     general = ".".join(["blocks", "*", *pieces[2:]]) if pieces[0] == "blocks" else stackless
     return next(tap for tap in TAPS if tap.name == general)
@@ -127,6 +130,7 @@ def _of_stack(stack: Anatomy) -> list[str]:
     if stack.layers[0].cross is not None:
         after = in_layer.index("attn.out") + 1
         of_cross = [name.replace("attn.", "cross.") for name in in_layer if "attn." in name]
-        in_layer[after:after] = of_cross
+        norms = [] if stack.layers[0].cross_norm is None else ["cross_norm.in", "cross_norm.out"]
+        in_layer[after:after] = [*norms, *of_cross]
     found = [f"blocks.{layer}.{name}" for layer in range(stack.n_layer) for name in in_layer]
     return found if stack.norm is None else [*found, "norm.in", "norm.out"]

@@ -39,6 +39,7 @@ Y_LABELS = {
 }
 DEFAULT_Y = ("loss", "lr", "grad_norm")
 DEFAULT_SMOOTH = 10
+_LEAST_SHOWN, _MARGIN = 1.0, 0.05
 
 Points = tuple[list[float], list[float]]
 
@@ -178,10 +179,12 @@ def _draw_losses(
 
 
 def _leave_out_beginnings(axes: Any, best: float) -> None:
-    """A run that went wild for a moment must not press all curves flat: at most 4 × the best."""
+    """A run that went wild for a moment must not press all curves flat: at most 4 × the best is
+    shown. Where that is next to nothing, as of a task that is learned to the end, it is 1."""
     low, high = axes.get_ylim()
-    if math.isfinite(best) and best > 0 and high > 4 * best:
-        axes.set_ylim(low, 4 * best)
+    limit = max(4 * best, _LEAST_SHOWN)
+    if math.isfinite(best) and best > 0 and high > limit:
+        axes.set_ylim(max(low, -_MARGIN * limit), limit)
 
 
 def _handles(runs: Sequence[RunCurves], y: Sequence[str]) -> list[Any]:

@@ -53,6 +53,10 @@ class PairTask(ABC):
     def examples(self) -> Sequence[Pair]:
         """Pairs to train a tokenizer on: all there are, or as many as show what comes."""
 
+    def target_of(self, source: str) -> str | None:
+        """What a source is to be turned into; None where the task cannot tell."""
+        return None
+
     @property
     @abstractmethod
     def sha256(self) -> str:

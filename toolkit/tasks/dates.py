@@ -95,5 +95,17 @@ class DateTask(SyntheticTask):
         day = FIRST + timedelta(days=random.randrange((LAST - FIRST).days + 1))
         return Pair(random.choice(FORMS)(day), day.isoformat())
 
+    def target_of(self, source: str) -> str | None:
+        """
+        >>> DateTask("date").target_of("3/12/24 (m/d/y)"), DateTask("date").target_of("today")
+        ('2024-03-12', None)
+        """
+        for number in range((LAST - FIRST).days + 1):
+            day = FIRST + timedelta(days=number)
+            # All forms have the year's last two digits; to write each day in each takes a second.
+            if _year(day) in source and any(form(day) == source for form in FORMS):
+                return day.isoformat()
+        return None
+
     def key(self, pair: Pair) -> str:
         return pair.target

@@ -72,6 +72,10 @@ class FileTask(PairTask):
     def examples(self) -> list[Pair]:
         return self.training
 
+    def target_of(self, source: str) -> str | None:
+        """The first that the file has for it."""
+        return next((pair.target for pair in self._all if pair.source == source), None)
+
     @cached_property
     def sha256(self) -> str:
         digest = hashlib.sha256()

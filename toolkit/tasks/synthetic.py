@@ -8,6 +8,7 @@ Sutskever et al. 2014, arXiv:1409.3215; Vinyals et al. 2015, arXiv:1511.06391). 
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -118,6 +119,11 @@ class LettersTask(SyntheticTask):
         letters = "".join(random.choices(string.ascii_lowercase, k=length))
         return Pair(letters, self.answer(letters))
 
+    def target_of(self, source: str) -> str | None:
+        """Of letters, however many."""
+        letters = source and set(source) <= set(string.ascii_lowercase)
+        return self.answer(source) if letters else None
+
     @abstractmethod
     def answer(self, letters: str) -> str:
         """What they are to be turned into."""
@@ -165,6 +171,15 @@ class AddTask(SyntheticTask):
     def draw(self, random: Random) -> Pair:
         a, b = self._number(random), self._number(random)
         return Pair(f"{a}+{b}", str(a + b))
+
+    def target_of(self, source: str) -> str | None:
+        """
+        >>> AddTask("add").target_of("123+45"), AddTask("add").target_of("1234+5")
+        ('168', None)
+        """
+        digits = f"([0-9]{{1,{self.length}}})"
+        numbers = re.fullmatch(rf"{digits}\+{digits}", source)
+        return None if numbers is None else str(int(numbers[1]) + int(numbers[2]))
 
     def _number(self, random: Random) -> int:
         """As many of one digit as of two …: of all numbers alike, nine in ten would be long."""

@@ -62,7 +62,8 @@ class TrainConfig:
             10, once overfitting was noticed (`progress.py`).
         track_internals: steps between snapshots of what the model is like inside
             (`toolkit.internals`); 0: none.
-        track_text: the text that they are of; "": the first tokens of the validation part.
+        track_text: the text that they are of; "": the first tokens of the validation part. Of
+            pairs: a source, or "SOURCE => TARGET"; "": the first held-out pair.
         log_every: steps between lines in metrics.jsonl.
         seed: of weights, batches and dropout.
         device: "auto" takes what there is: cuda, else mps, else cpu.
