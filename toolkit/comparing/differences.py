@@ -49,7 +49,8 @@ def forward_differences(
     for name, tensor in ours.items():
         counts = kind.counts(name, batch)
         kept = ... if counts is None else counts
-        found.append(difference(name, tensor[kept], theirs[name][kept]))
+        other = twin.in_our_order(name, theirs[name])
+        found.append(difference(name, tensor[kept], other[kept]))
     return tuple(found[:-1]), found[-1]
 
 

@@ -22,7 +22,8 @@ from toolkit.errors import MissingExtraError, UsageError
 from toolkit.models.base import LanguageModel
 from toolkit.models.config import ModelConfig
 from toolkit.models.hf_configs import hf_config, hf_layout
-from toolkit.models.interop import StoredTensor, stored_tensors
+from toolkit.models.interop import StoredTensor, stored_tensors, whole_stream
+from toolkit.models.taps import tap_of
 
 TWIN_LAYOUTS = ("gpt2", "llama", "marian", "mistral", "pegasus", "qwen3")
 _PACKAGES = ("transformers", "accelerate")
@@ -78,6 +79,11 @@ class HuggingFaceTwin:
         """Give the model the twin's weights."""
         for stored, parameter in self.tensors().values():
             stored.fill(parameter)
+
+    def in_our_order(self, tap: str, theirs: Tensor) -> Tensor:
+        """What a `Tracer` of the twin has read at a tap, with its channels in the model's order."""
+        is_stream = tap_of(tap).shape.endswith("C")
+        return whole_stream(theirs) if self.model.takes_source and is_stream else theirs
 
     def inputs(self, ids: Tensor, targets: Tensor, *source: Tensor) -> dict[str, Tensor]:
         """What transformers calls a batch of ours: ids and targets (B, T), and for a model that

@@ -82,6 +82,15 @@ class StoredTensor:
         return view.t() if self.transposed else view
 
 
+def whole_stream(halved: Tensor) -> Tensor:
+    """Channels (…, C) of which the even ones come first, in their own order.
+
+    >>> whole_stream(torch.tensor([0, 2, 4, 1, 3, 5])).tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    return torch.unflatten(halved, -1, (2, -1)).transpose(-1, -2).flatten(-2)
+
+
 def stored_tensors(model: LanguageModel, layout: str | None) -> dict[str, StoredTensor]:
     """What a weights file holds for `model`: under the names of a Hugging Face layout that fits
     it, or under our own (None). A tied head is the embedding and not stored again."""
