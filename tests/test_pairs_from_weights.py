@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import toolkit
 from toolkit.cli import main
 from toolkit.corpora import Corpus
 from toolkit.fine_tuning import fine_tuning_pair_config
+from toolkit.models import load_pretrained
 from toolkit.pair_recipes import pair_train_config
 from toolkit.pipeline import TrainingSession
 
@@ -34,7 +34,7 @@ def test_it_goes_on_from_the_weights_and_the_tokenizer(base: toolkit.Run) -> Non
     session = TrainingSession.start(
         task="sort:12", init="base", block_size=16, dropout=0.2, out="next", device="cpu", **STEPS
     )
-    expected = load_file("runs/base/model.safetensors")
+    expected = load_pretrained("runs/base").state_dict()
     found = session.model.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -45,7 +45,7 @@ def test_it_goes_on_from_the_weights_and_the_tokenizer(base: toolkit.Run) -> Non
     assert info.model["init"]["name"] == "base"
     assert len(info.model["init"]["sha256"]) == 64
     assert info.corpus["spec"] == "sort:12"
-    trained = load_file("next/model.safetensors")["tok_emb.weight"]
+    trained = load_pretrained("next").state_dict()["tok_emb.weight"]
     assert not torch.equal(trained, expected["tok_emb.weight"])
 
 

@@ -216,11 +216,12 @@ def _has_parts_of(model: LanguageModel, preset: str) -> bool:
 
 def _refuse(opened: OpenedModel, option: str) -> NoReturn:
     config = opened.model.config
-    layout = hf_layout(config) or opened.model.name
+    name = opened.model.name
+    known_as = name if opened.model.takes_source else hf_layout(config) or name
     fields = dataclasses.asdict(config)
     shown = [field for field in (*_SHAPE, "block_size") if field in fields]
     shape = ", ".join(f"{field} {fields[field]}" for field in shown)
     raise UsageError(
-        f"{option} contradicts --init {opened.name}, which holds a model {layout} ({shape}). "
+        f"{option} contradicts --init {opened.name}, which holds a model {known_as} ({shape}). "
         "Leave it out; only --block-size and --dropout can change."
     )

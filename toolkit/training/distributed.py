@@ -174,7 +174,7 @@ class World:
 
     rank = 0
     size = 1
-    takes_compiled = True  # whether `compiled` is to be had
+    takes_compiled = True
 
     @property
     def is_main(self) -> bool:

@@ -49,7 +49,8 @@ class StepLoss:
         with torch.set_grad_enabled(self._smoother is None):
             flat = outputs.logits.float().flatten(0, 1)  # (B·T, V)
             plain = F.cross_entropy(flat, labels.flatten(), reduction="sum") / num_items_in_batch
-        self.plain = plain.detach()
+        # A copy: what is returned is scaled in place.
+        self.plain = plain.detach().clone()
         if self._smoother is None:
             return plain
         smoothed: Tensor = self._smoother(outputs, labels, num_items_in_batch=num_items_in_batch)
