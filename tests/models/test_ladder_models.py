@@ -33,7 +33,7 @@ from toolkit.training import Evaluated, TrainConfig, Trainer
 AVERAGES = [average_loop, average_matmul, average_softmax]
 AVERAGING = ["average-loop", "average-matmul", "average-softmax"]
 V, C, T = 13, 24, 8
-STEPS = 500
+STEPS = 400
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -305,7 +305,7 @@ def test_each_step_of_the_ladder_reaches_a_lower_loss(tmp_path: Path) -> None:
     assert matmul == pytest.approx(loop, abs=1e-3)
     assert softmax == pytest.approx(loop, abs=1e-3)
     assert loop < bigram - 0.02, losses
-    assert single < loop - 0.05, losses
+    assert single < loop - 0.03, losses
     assert gpt < single - 0.1, losses
 
 

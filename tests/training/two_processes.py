@@ -89,7 +89,7 @@ def trainer(
             score=lambda model: {"looked": look(model)},
             sample=lambda model: str(look(model)),
         )
-    return Trainer(
+    return trainer_class(config.backend)(
         gpt(dropout),
         dataset(),
         config,
