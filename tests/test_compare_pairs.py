@@ -57,6 +57,12 @@ def twin(order: Any) -> HuggingFaceTwin:
     return HuggingFaceTwin(model)
 
 
+def logits_of(pair: HuggingFaceTwin, ids: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Of the model of a twin."""
+    assert isinstance(pair.model, EncoderDecoderModel)
+    return pair.model(ids, None, source).logits
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.4])
 @pytest.mark.parametrize("order", ORDERS)
 def test_equal_weights_give_equal_numbers_everywhere(order: str, smoothing: float) -> None:
@@ -112,7 +118,7 @@ def test_a_changed_weight_is_found_where_it_is(changed: str, post: str, pre: str
         assert found.first_layer == expected
         ids, targets, source = BATCH
         with torch.no_grad():
-            ours = pair.model(ids, None, source).logits  # type: ignore[call-arg]  # of pairs
+            ours = logits_of(pair, ids, source)
             theirs = pair.hf(**pair.read_inputs(ids, source)).logits
         apart = (ours - theirs)[targets != -100].abs().max()
         assert logits.largest == pytest.approx(float(apart), rel=1e-6)
@@ -133,7 +139,7 @@ def test_what_fills_a_batch_up_is_not_compared() -> None:
     hidden, logits = forward_differences(pair, BATCH, torch.float32)
     assert max(point.relative for point in (*hidden, logits)) < 1e-5
     with Tracer(pair.model, "*.mlp.out") as ours, torch.no_grad():
-        pair.model(ids, None, source)  # type: ignore[call-arg]  # of pairs
+        logits_of(pair, ids, source)
     with Tracer(pair.hf, "*.mlp.out") as theirs, torch.no_grad():
         pair.hf(**pair.read_inputs(ids, source))
     for name in ("encoder.blocks.0.mlp.out", "decoder.blocks.1.mlp.out"):
