@@ -295,7 +295,7 @@ def test_each_step_of_the_ladder_reaches_a_lower_loss(tmp_path: Path) -> None:
     )
     losses = {}
     for name in available_models():
-        shape = {"block_size": 32} if name == "bigram" else {"block_size": 32, "n_embd": 64}
+        shape = {"block_size": 16} if name == "bigram" else {"block_size": 16, "n_embd": 64}
         if name == "gpt":
             shape["n_layer"] = 1  # it is ahead with one
         model = create_model(name, tokenizer.vocab_size, size="nano", seed=0, **shape)

@@ -328,44 +328,6 @@ def test_without_the_compiler_everything_works_the_same() -> None:
     assert len(compiled.stdout.strip()) == 64
 
 
-# When it is compiled is the same for all of the code; this is the part that takes least time.
-ENCODE = """
-    import hashlib
-    from toolkit.tokenizers import BPETokenizer
-    from toolkit.tokenizers.bpe.vocabulary import Vocabulary
-    tokens = [bytes([byte]) for byte in range(256)]
-    tokenizer = BPETokenizer(Vocabulary([*tokens, b"th"], [(ord("t"), ord("h"))]))
-    texts = ["the cat sat on the mat, isn't it so? 你好 "] * 4000
-    batch = tokenizer.encode_batch(texts)
-    assert tokenizer.decode_batch(batch) == texts
-    print(hashlib.sha256(batch.ids.tobytes()).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_it_says_once_that_it_compiles_and_then_never_again(tmp_path: Path) -> None:
-    first = run_python(ENCODE, NUMBA_CACHE_DIR=str(tmp_path))
-    assert "compiling the BPE" in first.stderr
-    second = run_python(ENCODE, NUMBA_CACHE_DIR=str(tmp_path))
-    assert second.stderr == ""
-    assert second.stdout == first.stdout
-
-
-@pytest.mark.slow
-def test_without_a_folder_to_keep_code_in_it_works_and_says_so_once() -> None:
-    # Numba looks for a folder through these classes; none of them finds one here.
-    code = """
-        import numba.core.caching as caching
-        caching.CacheImpl._locator_classes = []
-        for kind in caching.CacheImpl.__subclasses__():
-            kind._locator_classes = []
-    """
-    result = run_python(textwrap.dedent(code) + textwrap.dedent(ENCODE))
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("nowhere to keep compiled code") == 1
-    assert result.stdout == run_python(ENCODE).stdout
-
-
 def test_a_buffer_holds_documents_apart() -> None:
     documents = DocumentBuffer.pack(["ab", "", "é\ud83d\ude00\ud83d"])
     parts = [
