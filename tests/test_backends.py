@@ -356,23 +356,3 @@ def test_our_own_training_does_without_transformers() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert trainer_class("huggingface").__name__ == "HuggingFaceTrainer"
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(text: str) -> None:
-    own = {"max_steps": 6, "preset": "gpt2"}
-    train(text, "huggingface", **own)
-    options = {**SMALL, "log_every": None, **own}
-    arguments = ["-c", text, "-t", "char", "--backend", "huggingface", "--out", "two", "-q"]
-    for name, value in options.items():
-        if value is not None:
-            arguments += ["--" + name.replace("_", "-"), str(value)]
-    # Standalone: at a port that is free.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    launch += ["-m", "toolkit", "train", *arguments]
-    subprocess.run(launch, check=True, capture_output=True, timeout=200)
-    one, two = toolkit.Run.open("huggingface"), toolkit.Run.open("two")
-    best = [run.info.result["best_val_loss"] for run in (one, two)]
-    assert best[0] == pytest.approx(best[1], abs=LOSS_TOLERANCE)
-    # The first step's loss is over the rows of both.
-    assert steps(one)[0]["loss"] == pytest.approx(steps(two)[0]["loss"], abs=LOSS_TOLERANCE)

@@ -90,6 +90,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"folder": "pairs-whole", "of_pairs": True, "dropout": 0.3},
     ]
     if importlib.util.find_spec("transformers") and importlib.util.find_spec("accelerate"):
+        jobs.append({"folder": "hf", "backend": "huggingface"})
         jobs.append({"folder": "hf-smooth", "backend": "huggingface", **SMOOTH})
         jobs.append({"folder": "pairs-hf", "of_pairs": True, "backend": "huggingface"})
     for job in jobs:
@@ -108,7 +109,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["ddp", "fsdp", "ddp-one", "fsdp-one", "one-ddp", "one-fsdp", "ddp-fsdp", "hf-smooth"]
+    "name",
+    ["ddp", "fsdp", "ddp-one", "fsdp-one", "one-ddp", "one-fsdp", "ddp-fsdp", "hf", "hf-smooth"],
 )
 def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
     alone = "one-smooth" if name == "hf-smooth" else "one"
