@@ -62,10 +62,15 @@ def whole_page(
     return vocab_page("A tale", {"tale": "two lines"}, rows, growth, suggestion)
 
 
-def test_the_page_is_well_formed_and_has_all_parts(
+@pytest.fixture(scope="module")
+def document(
     rows: list[ComparedTokenizer], growth: VocabGrowth, suggestion: VocabSuggestion
-) -> None:
-    document = whole_page(rows, growth, suggestion)
+) -> str:
+    """The whole page."""
+    return whole_page(rows, growth, suggestion)
+
+
+def test_the_page_is_well_formed_and_has_all_parts(document: str) -> None:
     assert document.startswith('<!DOCTYPE html>\n<html lang="en">')
     checked = Checker(document)
     assert checked.texts["title"] == checked.texts["h1"] == ["A tale"]
@@ -86,10 +91,7 @@ def test_the_page_is_well_formed_and_has_all_parts(
     assert checked.tags["script"] == 0
 
 
-def test_the_page_needs_nothing_from_outside(
-    rows: list[ComparedTokenizer], growth: VocabGrowth, suggestion: VocabSuggestion
-) -> None:
-    document = whole_page(rows, growth, suggestion)
+def test_the_page_needs_nothing_from_outside(document: str) -> None:
     assert "http" not in document
     assert "@import" not in document
     for _, name, value in Checker(document).attributes:
@@ -101,9 +103,9 @@ def test_the_page_needs_nothing_from_outside(
 
 
 def test_the_page_is_the_same_every_time(
-    rows: list[ComparedTokenizer], growth: VocabGrowth, suggestion: VocabSuggestion
+    document: str, rows: list[ComparedTokenizer], growth: VocabGrowth, suggestion: VocabSuggestion
 ) -> None:
-    assert whole_page(rows, growth, suggestion) == whole_page(rows, growth, suggestion)
+    assert whole_page(rows, growth, suggestion) == document
 
 
 @pytest.mark.filterwarnings("error")
