@@ -8,8 +8,11 @@ So it is compiled beside them, once, while they collect their tests.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -44,3 +47,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         )
         config.add_cleanup(process.wait)
         config.add_cleanup(process.kill)  # first
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium. It has the event loop of this thread, so it ends with the module.
+
+    It is a program of the machine, which pip does not install: without it there is nothing to test.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -132,41 +131,35 @@ def weights_of(inspector: PairInspector) -> dict[str, list[torch.Tensor]]:
 
 def test_the_page_can_be_explored(
     analysis: PairAnalysis, inspector: PairInspector, tokens: PairTokens, oracle: dict[str, Any],
-    tmp_path: Path,
+    tmp_path: Path, browser: Any,
 ) -> None:  # fmt: skip
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
     page_file = tmp_path / "report.html"
     page_file.write_text(
         pair_page(analysis, tokens, weights_of(inspector), [("Attention", Markup("drawn"))])
     )
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 360, "height": 700})
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(page_file.as_uri())
-        page.locator("#layer").select_option("1")
-        page.locator("#head").select_option("1")
-        weights = oracle["decoder.blocks.1.cross.weights"][1]
-        # The largest weight of all is that of its row and of its column.
-        row, column = np.unravel_index(weights.argmax(), weights.shape)
-        for which, place, best in (("rows", row, column), ("columns", column, row)):
-            page.locator(f"#{which} button").nth(place).hover()
-            others = COLUMNS["cross"] if which == "rows" else ROWS["cross"]
-            verb = "reads" if which == "rows" else "is read by"
-            own = (ROWS if which == "rows" else COLUMNS)["cross"][place]
-            said = page.locator("#reads").text_content()
-            share = round(weights.max() * 255) / 255  # a byte each
-            expected = f"“{own}” at {place} {verb} “{others[best]}” at {best} ({share:.0%})"
-            assert said.startswith(expected)
-        page.locator("#kind").select_option("encoder")
-        assert page.locator("#layer option").all_text_contents() == ["0"]
-        assert page.locator("#rows button").all_text_contents() == ROWS["encoder"]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        browser.close()
+    page = browser.new_page(viewport={"width": 360, "height": 700})
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(page_file.as_uri())
+    page.locator("#layer").select_option("1")
+    page.locator("#head").select_option("1")
+    weights = oracle["decoder.blocks.1.cross.weights"][1]
+    # The largest weight of all is that of its row and of its column.
+    row, column = np.unravel_index(weights.argmax(), weights.shape)
+    for which, place, best in (("rows", row, column), ("columns", column, row)):
+        page.locator(f"#{which} button").nth(place).hover()
+        others = COLUMNS["cross"] if which == "rows" else ROWS["cross"]
+        verb = "reads" if which == "rows" else "is read by"
+        own = (ROWS if which == "rows" else COLUMNS)["cross"][place]
+        said = page.locator("#reads").text_content()
+        share = round(weights.max() * 255) / 255  # a byte each
+        expected = f"“{own}” at {place} {verb} “{others[best]}” at {best} ({share:.0%})"
+        assert said.startswith(expected)
+    page.locator("#kind").select_option("encoder")
+    assert page.locator("#layer option").all_text_contents() == ["0"]
+    assert page.locator("#rows button").all_text_contents() == ROWS["encoder"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.close()
     assert problems == []
 
 

@@ -1,6 +1,5 @@
 """Models and servers for the tests of this folder."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -50,17 +49,12 @@ def start(generator: Generator) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium. It has the event loop of this thread, so it ends with the module."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
+def browser(browser: Any) -> Any:
+    """Chromium, with the patience that a server takes."""
+    from playwright import sync_api
+
     sync_api.expect.set_options(timeout=TIMEOUT)
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
+    return browser
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ CLOSE = 1e-5
 # its sign may differ. Weights are within a few per cent of one such step.
 WEIGHTS_CLOSE = 5e-5
 SMOOTH = {"label_smoothing": 0.1}
+OF_TRANSFORMERS = ("transformers", "accelerate")
 
 
 def torchrun(*arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -50,6 +51,13 @@ def torchrun(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 def rows(folder: Path, kind: str = "step") -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["kind"] == kind]
+
+
+def require_what_it_needs(name: str) -> None:
+    """Skip a training by transformers where it is not installed, and no other."""
+    if "hf" in name.split("-"):
+        for package in OF_TRANSFORMERS:
+            pytest.importorskip(package, reason="of the extra 'hf'")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +97,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"folder": "pairs-parts", "of_pairs": True, "dropout": 0.3, "resume": True},
         {"folder": "pairs-whole", "of_pairs": True, "dropout": 0.3},
     ]
-    if importlib.util.find_spec("transformers") and importlib.util.find_spec("accelerate"):
+    if all(map(importlib.util.find_spec, OF_TRANSFORMERS)):
         jobs.append({"folder": "hf", "backend": "huggingface"})
         jobs.append({"folder": "hf-smooth", "backend": "huggingface", **SMOOTH})
         jobs.append({"folder": "pairs-hf", "of_pairs": True, "backend": "huggingface"})
@@ -114,8 +122,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
     alone = "one-smooth" if name == "hf-smooth" else "one"
-    if not (runs / name).exists():
-        pytest.skip("transformers or accelerate is not installed")
+    require_what_it_needs(name)
     for kind, fields in (("step", ("loss", "grad_norm")), ("evaluation", ("val_loss",))):
         expected, found = rows(runs / alone, kind), rows(runs / name, kind)
         assert [row["step"] for row in found] == [row["step"] for row in expected]
@@ -140,8 +147,7 @@ def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
 )
 def test_the_curve_of_pairs_is_that_of_one_process(runs: Path, name: str, alone: str) -> None:
     """Each process has other numbers of targets, which the mean over all of them counts."""
-    if not (runs / name).exists():
-        pytest.skip("transformers or accelerate is not installed")
+    require_what_it_needs(name)
     fields = {"step": ("loss", "grad_norm"), "evaluation": ("val_loss", "looked")}
     for kind, names in fields.items():
         expected, found = rows(runs / alone, kind), rows(runs / name, kind)

@@ -85,8 +85,7 @@ def write_evolution(
     """
     written = []
     for picture in evolution_pictures(snapshots, tokens):
-        where = folder / picture.path
-        written += save_figure(picture.figure, where.parent, where.name)
+        written += picture.save(folder)
     flow = gradient_figure(snapshots[-1].gradients, snapshots)
     written += save_figure(flow, folder / "qkv", "gradient_flow")
     if not snapshots[-1].attention.numel():

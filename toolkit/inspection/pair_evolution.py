@@ -87,8 +87,7 @@ def write_pair_evolution(
     """
     written = []
     for picture in pair_evolution_pictures(snapshots, tokens):
-        where = folder / picture.path
-        written += save_figure(picture.figure, where.parent, where.name)
+        written += picture.save(folder)
     flow = gradient_figure(snapshots[-1].gradients, snapshots)
     written += save_figure(flow, folder / "qkv", "gradient_flow")
     for snapshot in evolution_figures.spread_out(of_kind(snapshots, "cross")):

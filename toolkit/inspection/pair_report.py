@@ -136,7 +136,6 @@ def write_pair_analysis(
     from toolkit.inspection.pair_evolution import pair_evolution_pictures, pair_head_forming
     from toolkit.inspection.pair_page import pair_page
     from toolkit.inspection.pair_pictures import pair_pictures
-    from toolkit.reporting.figures import save_figure
 
     snapshots = training.snapshots
     followed = snapshots if len(snapshots) > 1 else ()
@@ -146,8 +145,7 @@ def write_pair_analysis(
     written: list[Path] = []
     on_page: list[tuple[str, Markup]] = []
     for picture in itertools.chain(drawn, evolution):
-        where = folder / picture.path
-        png, svg = save_figure(picture.figure, where.parent, where.name)
+        png, svg = picture.save(folder)
         written += [png, svg]
         on_page.append((picture.section, picture_for_page(picture, svg.read_text("utf-8"))))
     if followed:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.inspection import figures, head_figures, layer_figures
+from toolkit.reporting.figures import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +43,15 @@ class Picture:
     figure: Figure
     section: str = ""
     caption: str = ""
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write it as PNG and SVG, and say where they are; `folder` is the report's.
+
+        Raises:
+            ToolkitError: a file could not be written.
+        """
+        where = folder / self.path
+        return save_figure(self.figure, where.parent, where.name)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,6 @@ def write_analysis(
     from toolkit.inspection.evolution import GIF_FILE, SECTION, evolution_pictures, head_forming
     from toolkit.inspection.page import animation_for_page, inspection_page, picture_for_page
     from toolkit.inspection.pictures import Training, pictures
-    from toolkit.reporting.figures import save_figure
 
     training = training or Training()
     snapshots, tokens = training.snapshots, training.tokens
@@ -160,8 +159,7 @@ def write_analysis(
     written: list[Path] = []
     on_page: list[tuple[str, Markup]] = []
     for picture in itertools.chain(drawn, evolution):
-        where = folder / picture.path
-        png, svg = save_figure(picture.figure, where.parent, where.name)
+        png, svg = picture.save(folder)
         written += [png, svg]
         if picture.section:
             drawing = picture_for_page(picture, svg.read_text("utf-8"))

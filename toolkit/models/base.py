@@ -97,6 +97,7 @@ class LanguageModel(nn.Module, ABC):
         Raises:
             UsageError: another shape or dtype, more tokens than there are positions, or (noticed
                 on the CPU) an id outside the vocabulary.
+            NotImplementedError: a model without a cache, whose `new_cache` gives None.
         """
         raise NotImplementedError(f"{self.name} makes no cache")
 
@@ -112,6 +113,7 @@ class LanguageModel(nn.Module, ABC):
         Raises:
             UsageError: not one token for each row, a row without room, or (noticed on the CPU) an
                 id outside the vocabulary.
+            NotImplementedError: a model without one, whose `new_row_cache` gives None.
         """
         raise NotImplementedError(f"{self.name} makes no cache")
 

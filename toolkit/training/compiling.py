@@ -92,7 +92,7 @@ def compile_model(model: LanguageModel, rows: int, *, with_targets: bool) -> Com
     try:
         output = forward(ids, targets if with_targets else None, *source)
         loss = output.logits.float().mean() if output.loss is None else output.loss
-        loss.backward()  # type: ignore[no-untyped-call]  # of torch
+        torch.autograd.backward(loss)
     except Exception as error:  # whatever a compiler raises: its classes differ by backend
         cause = getattr(error, "inner_exception", error)  # torch says first that it wraps one
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".:")

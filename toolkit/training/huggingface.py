@@ -20,7 +20,7 @@ from torch import nn
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.training.backends import refuse_options
 from toolkit.training.events import CheckpointSaved, Event
-from toolkit.training.optimizer_step import Diverged, overflowed
+from toolkit.training.optimizer_step import DivergenceError, overflowed
 from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.trainer import Trainer
 from toolkit.training.transformers_loop import LoopOptions, TransformersLoop
@@ -80,7 +80,7 @@ class HuggingFaceTrainer(Trainer):
         self._behind = True
         value = float(self._world.mean(loss))
         if overflowed(value, norm, self._scaler) and self._scaler.get_scale() < 1.0:
-            raise Diverged(value, norm)
+            raise DivergenceError(value, norm)
         if self.average is not None:
             self._catch_up()
         return value, norm

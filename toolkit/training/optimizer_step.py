@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from toolkit.data.training_data import Batch
 
 
-class Diverged(Exception):  # noqa: N818  # for the trainer, which says at which step
-    """The loss or the length of the gradient is no finite number."""
+class DivergenceError(Exception):
+    """The loss or the length of the gradient is no finite number; the trainer says at which step."""
 
     def __init__(self, loss: float, norm: float) -> None:
         what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
@@ -71,7 +71,7 @@ class OptimizerStep:
         """Do the step; returns its loss and the gradient's length before it was clipped.
 
         Raises:
-            Diverged: one of the two is no finite number, and not because float16 overflowed,
+            DivergenceError: one of the two is no finite number, and not because float16 overflowed,
                 which leaves the step out.
         """
         total = self._gradients(batches)
@@ -86,7 +86,7 @@ class OptimizerStep:
         self.scaler.step(optimizer)
         self.scaler.update()
         if overflow and self.scaler.get_scale() < 1.0:
-            raise Diverged(loss_value, norm_value)  # too large for float16 as they are
+            raise DivergenceError(loss_value, norm_value)  # too large for float16 as they are
         self._optimizer.zero_grad(set_to_none=True)
         return loss_value, norm_value
 
@@ -104,7 +104,7 @@ class OptimizerStep:
                             self._forward, x, y, self._config.label_smoothing, *source
                         )
                     loss = share_of_loss(loss, share)
-                    self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # of torch
+                    torch.autograd.backward(self.scaler.scale(loss))
                 total += share_of_loss(plain.detach(), share)
         return self._world.mean(total)
 
@@ -113,9 +113,9 @@ def overflowed(loss: float, norm: float, scaler: torch.GradScaler) -> bool:
     """Whether float16 has overflowed, which may be.
 
     Raises:
-        Diverged: loss or norm is no finite number for another reason.
+        DivergenceError: loss or norm is no finite number for another reason.
     """
     overflow = scaler.is_enabled() and not math.isfinite(norm)
     if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
-        raise Diverged(loss, norm)
+        raise DivergenceError(loss, norm)
     return overflow

@@ -44,7 +44,7 @@ from toolkit.training.events import (
 from toolkit.training.interrupts import StopOnSignal
 from toolkit.training.layer_rates import require_layers
 from toolkit.training.metrics import MetricsFile, Speed, evaluation_row, step_row
-from toolkit.training.optimizer_step import Diverged, OptimizerStep
+from toolkit.training.optimizer_step import DivergenceError, OptimizerStep
 from toolkit.training.optimizers import Optimizer, make_optimizer
 from toolkit.training.progress import Progress
 from toolkit.training.randomness import OwnRandom
@@ -210,7 +210,7 @@ class Trainer:
         batches = [self.loader.next_batch() for _ in range(self.config.grad_accumulation)]
         try:
             loss, grad_norm = self._update(batches)
-        except Diverged as problem:
+        except DivergenceError as problem:
             raise self._divergence(problem) from None
         if self.average is not None:
             self.average.update(self.progress.step)
@@ -225,7 +225,7 @@ class Trainer:
     def _scaler(self) -> torch.GradScaler:
         return self._stepper.scaler
 
-    def _divergence(self, what: Diverged) -> TrainingError:
+    def _divergence(self, what: DivergenceError) -> TrainingError:
         kept = ""
         if self._folder is not None and (self._folder / CHECKPOINT_FOLDER).exists():
             kept = f" The last good checkpoint is kept in {self._folder / CHECKPOINT_FOLDER}."
@@ -303,7 +303,7 @@ class Trainer:
                 return
             progress.elapsed = clock.elapsed()
             if not math.isfinite(loss):
-                raise self._divergence(Diverged(loss, 0.0))
+                raise self._divergence(DivergenceError(loss, 0.0))
             best = progress.note_evaluation(loss)
             if best and not first:
                 self._save_weights()
