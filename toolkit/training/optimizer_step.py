@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class DivergenceError(Exception):
-    """The loss or the length of the gradient is no finite number; the trainer says at which step."""
+    """The loss or the gradient's length is no finite number; the trainer says at which step."""
 
     def __init__(self, loss: float, norm: float) -> None:
         what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
