@@ -129,11 +129,28 @@ def new_figure(height: float, *, width: float = WIDTH) -> Figure:
 
 
 def render(figure: Figure, file_format: str) -> bytes:
-    """The bytes of a "png" or "svg" file: the same for the same figure, without a date."""
+    """The bytes of a "png" or "svg" file: the same for the same figure, without a date.
+
+    `Figure.savefig` draws all of it twice where there is a layout, the first time for the layout
+    alone. Each canvas makes the layout as well, before it draws, so it is asked for its file here.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     data = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if file_format == "svg" else {"Software": None}
-    with paper_style():
-        figure.savefig(data, format=file_format, dpi=PNG_DPI, metadata=metadata)
+    canvas, dpi = figure.canvas, figure.dpi
+    try:
+        with paper_style():
+            figure.set_dpi(PNG_DPI)
+            if file_format == "svg":
+                svg: Any = FigureCanvasSVG(figure)
+                svg.print_svg(data, metadata={"Date": None})
+            else:
+                png: Any = FigureCanvasAgg(figure)
+                png.print_png(data, metadata={"Software": None})
+    finally:
+        figure.set_canvas(canvas)
+        figure.set_dpi(dpi)
     return data.getvalue()
 
 
@@ -145,10 +162,15 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         ToolkitError: a file could not be written.
     """
     paths = []
-    for file_format in ("png", "svg"):
-        path = folder / f"{name}.{file_format}"
-        write_bytes(path, render(figure, file_format))
-        paths.append(path)
+    layout = figure.get_layout_engine()
+    try:
+        for file_format in ("png", "svg"):
+            path = folder / f"{name}.{file_format}"
+            write_bytes(path, render(figure, file_format))
+            paths.append(path)
+            figure.set_layout_engine("none")  # what was found for the first file does for the next
+    finally:
+        figure.set_layout_engine(layout)
     return paths
 
 
