@@ -25,7 +25,7 @@ probabilities = counts / counts.sum(dim=1, keepdim=True)
 print(probabilities)
 
 # %% [markdown]
-# `dim=1` is the axis along which one adds: for each row, over its columns. With `dim=0` the columns would sum to 1, which answers another question ("what was before?"). Each row must be a distribution: nothing negative, sum 1.
+# `dim=1` is the axis along which one adds: for each row, over its columns. With `dim=0` the columns would sum to 1, which answers another question ("what was before?"). `keepdim=True` keeps the sums below each other, a column (3, 1), so that each row is divided by its own. Each row must be a distribution: nothing negative, sum 1.
 #
 # ## How good is it?
 #

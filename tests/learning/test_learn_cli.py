@@ -173,12 +173,13 @@ def test_a_file_is_run_as_by_import(capsys: pytest.CaptureFixture[str]) -> None:
         "def last_start(n_tokens, length):\n    return n_tokens - length - 1\n"
     )
     Path("mine.py").write_text(
-        "from __future__ import annotations\n"
+        "\ufefffrom __future__ import annotations\n"
         "from dataclasses import dataclass\n"
         "from page_2 import last_start\n"
         "@dataclass\n"
         "class Window:\n"
-        "    start: int\n"
+        "    start: int\n",
+        "utf-8",
     )
     before = sys.path.copy()
     assert learn("check", "2", "mine.py") == 1

@@ -73,7 +73,7 @@ def load_answers(path: Path) -> ModuleType:
         UsageError: no such file, or Python cannot run it; the message names the line.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # Windows editors may begin a file with a mark
     except FileNotFoundError:
         raise UsageError(
             f"There is no file {path}. Write one with: toolkit learn start N"

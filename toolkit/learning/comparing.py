@@ -42,9 +42,10 @@ def difference(expected: Any, got: Any, where: str = "") -> str | None:
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping):
             return f"{at}{_kind(got)}, expected a dict"
-        for key in expected.keys() | got.keys():
+        for key in expected:
             if key not in got:
                 return f"{at}no key {show(key)}"
+        for key in got:
             if key not in expected:
                 return f"{at}a key {show(key)} too many"
         pairs = [(f"{where}[{key!r}]", expected[key], got[key]) for key in expected]

@@ -235,6 +235,27 @@ EXERCISES = (
                 "A single value for each query: take the sum of all, each with its weight.",
                 lambda q, k, v: v[_attention(q, k, torch.eye(len(q))).argmax(dim=-1)],
             ),
+            Mistake(
+                "Masked with −1: the future still counts. Use −∞.",
+                lambda q, k, v: _attention(q, k, v, fill=-1.0),
+            ),
+            Mistake(
+                "Transpose k: q (T, D) times k.T (D, T).",
+                lambda q, k, v: (q @ k / math.sqrt(q.size(-1))).softmax(dim=-1) @ v,
+            ),
+            Mistake(
+                "A product of matrices is @; * multiplies number by number.",
+                lambda q, k, v: _attention(q, k, torch.eye(len(q))) * v,
+            ),
+            Mistake(
+                "The past and the position itself are masked: the future is triu(diagonal=1).",
+                lambda q, k, v: (
+                    scaled_scores(q, k)
+                    .masked_fill(torch.ones(len(q), len(q)).tril().bool(), -torch.inf)
+                    .softmax(dim=-1)
+                    @ v
+                ),
+            ),
         ),
     ),
     Exercise(
@@ -271,7 +292,8 @@ EXERCISES = (
                 lambda x, n_head: split_heads(x, n_head).permute(0, 2, 3, 1),
             ),
             Mistake(
-                "split takes the width of a part, D = C // H; chunk takes the number of parts.",
+                "Number and width of the heads are swapped: view as (B, T, H, D); split takes the "
+                "width D, chunk the number H.",
                 lambda x, n_head: torch.stack(x.split(n_head, dim=2), dim=1),
             ),
             Mistake(

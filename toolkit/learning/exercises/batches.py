@@ -149,6 +149,13 @@ EXERCISES = (
                 "Two results: the inputs and the targets.",
                 lambda ids, start, length: ids[start : start + length],
             ),
+            Mistake(
+                "One input too many: `length` inputs, from `start` to start + length.",
+                lambda ids, start, length: (
+                    ids[start : start + length + 1],
+                    window(ids, start, length)[1],
+                ),
+            ),
         ),
     ),
     Exercise(

@@ -199,10 +199,6 @@ EXERCISES = (
                 lambda x, weight, eps: _norm(x * weight, torch.ones_like(weight), eps, -1),
             ),
             Mistake(
-                "Divided by the weight: multiply with it.",
-                lambda x, weight, eps: _norm(x, 1 / weight, eps, -1),
-            ),
-            Mistake(
                 "Multiplied by the root: divide by it.",
                 lambda x, weight, eps: (
                     x * (x.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
@@ -293,10 +289,6 @@ EXERCISES = (
                 lambda x, attention, mlp, norm1, norm2: x + mlp(norm2(attention(norm1(x)))),
             ),
             Mistake(
-                "x is added twice: the sum has it already.",
-                lambda x, attention, mlp, norm1, norm2: x + block(x, attention, mlp, norm1, norm2),
-            ),
-            Mistake(
                 "norm2 is missing: the MLP reads the norm of the sum.",
                 lambda x, attention, mlp, norm1, norm2: block(
                     x, attention, mlp, norm1, lambda y: y
@@ -312,17 +304,11 @@ EXERCISES = (
                 "x itself is missing: each part adds to it.",
                 lambda x, attention, mlp, norm1, norm2: block(x, attention, mlp, norm1, norm2) - x,
             ),
-            Mistake(
-                "The parts are subtracted: add them.",
-                lambda x, attention, mlp, norm1, norm2: block(
-                    x, lambda y: -attention(y), lambda y: -mlp(y), norm1, norm2
-                ),
-            ),
         ),
     ),
     Exercise(
         top_k_probabilities,
-        inputs=((_LOGITS, 2, 1.0), (_LOGITS, 3, 0.5), (_LOGITS, 5, 2.0)),
+        inputs=((_LOGITS, 2, 1.0), (_LOGITS, 3, 0.5), (_LOGITS, 5, 2.0), (_LOGITS, 2, 2.0)),
         mistakes=(
             Mistake(
                 "Not normalised: what is left of the k sums to less than 1. Mask the logits with "
@@ -408,6 +394,22 @@ EXERCISES = (
             Mistake(
                 "Only the largest is kept: k of them are.",
                 lambda logits, k, temperature: _at(logits, 1, logits),
+            ),
+            Mistake(
+                "The k-th largest has the index k − 1, since the first has 0.",
+                lambda logits, k, temperature: _at(logits, k, logits.topk(k).values[k]),
+            ),
+            Mistake(
+                "topk gives two things, values and places: take its .values or .indices.",
+                lambda logits, k, temperature: logits < logits.topk(k),
+            ),
+            Mistake(
+                "The k-th largest is that of other numbers: divide both by the temperature, or neither.",
+                lambda logits, k, temperature: (
+                    (logits / temperature)
+                    .masked_fill(logits / temperature < logits.topk(k).values[-1], -torch.inf)
+                    .softmax(dim=-1)
+                ),
             ),
         ),
     ),
