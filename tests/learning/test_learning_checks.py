@@ -29,6 +29,7 @@ from toolkit.learning.comparing import difference, relation
         (torch.ones(2), [1.0, None], "the type list, expected a tensor"),
         (torch.ones(2), {0: 1.0}, "the type dict, expected a tensor"),
         (torch.tensor([1, 2]), [1, 2], None),
+        (torch.ones(2), [1, 10**30], "at [1]: 1e+30, expected 1.0"),
         (torch.tensor([1, 2]), [1.0, 2.0], "floating-point numbers, expected whole ones"),
         (torch.tensor(2.0), torch.tensor([2.0]), None),
         (torch.ones(2), None, "nothing (None): is there a return?, expected a tensor"),

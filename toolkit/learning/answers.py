@@ -83,7 +83,7 @@ def load_answers(path: Path) -> ModuleType:
     module = ModuleType(f"answers_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # a dataclass looks its module up there
-    folder = str(path.resolve().parent)
+    before, folder = sys.path.copy(), str(path.resolve().parent)
     sys.path.insert(0, folder)  # so that page_5.py can import from page_4.py beside it
     try:
         exec(compile(text, str(path), "exec", dont_inherit=True), vars(module))
@@ -96,5 +96,5 @@ def load_answers(path: Path) -> ModuleType:
         where = f", line {lines[-1]}" if lines else ""
         raise UsageError(f"{path}{where}: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(folder)
+        sys.path[:] = before
     return module

@@ -127,7 +127,8 @@ def _as_tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, int | float):
-        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+        whole = isinstance(value, int) and abs(value) < 2**63
+        return torch.tensor(value, dtype=torch.int64 if whole else torch.float64)
     if isinstance(value, np.ndarray | np.generic):
         return _as_tensor(value.tolist())
     if not isinstance(value, list | tuple):

@@ -404,7 +404,7 @@ EXERCISES = (
                 lambda logits, k, temperature: logits < logits.topk(k),
             ),
             Mistake(
-                "The k-th largest is that of other numbers: divide both by the temperature, or neither.",
+                "The k-th largest of other numbers: divide both by the temperature, or neither.",
                 lambda logits, k, temperature: (
                     (logits / temperature)
                     .masked_fill(logits / temperature < logits.topk(k).values[-1], -torch.inf)
