@@ -86,7 +86,7 @@ for new_id in range(len(characters), len(characters) + 4):
 # %% [markdown]
 # Four merges, and 18 tokens have become 10. Each merge makes the text shorter and the vocabulary larger by one. Nothing is lost: a token stands for its characters.
 #
-# Real tokenizers do this with bytes instead of characters (so that no text is ever unknown), do not merge across words, and make thousands of merges. Here the toolkit's learns from a story, 100,000 characters that a small grammar in the toolkit tells, laid out like a play:
+# Real tokenizers do this with bytes instead of characters (so that no text is ever unknown), do not merge across words, and make thousands of merges. Here the toolkit's learns from a story, 100,000 characters that a small grammar in the toolkit tells, laid out like a play. A vocabulary of 384 is the 256 bytes and 128 merges:
 
 # %%
 from toolkit.learning import story

@@ -37,7 +37,7 @@ print("y", y.tolist(), repr(tokenizer.decode(y.tolist())))
 #
 # ## Several at once
 #
-# A computer multiplies a large matrix in hardly more time than a small one. So one takes several windows, from random places, and stacks them: a *batch*. Their number is written B. Random places, because windows that follow each other are alike, and what is learned from one would be learned again from the next.
+# A computer needs far less time for one large product of matrices than for many small ones. So one takes several windows, from random places, and stacks them: a *batch*. Their number is written B. Random places, because windows that follow each other are alike, and what is learned from one would be learned again from the next.
 
 # %%
 generator = torch.Generator().manual_seed(1)

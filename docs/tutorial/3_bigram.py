@@ -25,11 +25,11 @@ probabilities = counts / counts.sum(dim=1, keepdim=True)
 print(probabilities)
 
 # %% [markdown]
-# `dim=1` is the axis along which one adds: for each row, over its columns. With `dim=0` the columns would sum to 1, which answers another question ("what was before?"). Each row must be a distribution: nothing negative, sum 1.
+# `dim=1` is the axis along which one adds: for each row, over its columns. With `dim=0` the columns would sum to 1, which answers another question ("what was before?"). `keepdim=True` keeps the sums below each other, a column (3, 1), so that each row is divided by its own. Each row must be a distribution: nothing negative, sum 1.
 #
 # ## How good is it?
 #
-# A good model gives a high probability to what really comes next. One number for that is the *loss*: minus the logarithm of that probability, averaged over all positions. It is 0 when the model was sure and right, and it grows the more surprised the model is.
+# A good model gives a high probability to what really comes next. One number for that is the *loss*: minus the logarithm of that probability, averaged over all positions. It is 0 when the model was sure and right, and it grows the more surprised the model is. The logarithm is the natural one; its unit is called *nat*. (Two rows of ids as an index, `probabilities[rows, columns]`, pick one number for each pair of them.)
 
 # %%
 of_what_came = probabilities[ids[:-1], ids[1:]]
@@ -52,7 +52,7 @@ print(powers / powers.sum())
 print(logits.softmax(dim=0))
 
 # %% [markdown]
-# Now the training. `loss.backward()` computes, for each number of the table, how the loss would change with it (its *gradient*); then each number goes a step in the other direction.
+# Now the training. `loss.backward()` computes, for each number of the table, how the loss would change with it (its *gradient*); then each number goes a step in the other direction. `requires_grad` says that torch shall keep account of how the loss came from these numbers, and `no_grad` that the step itself is no part of that account.
 
 # %%
 table = torch.zeros(3, 3, requires_grad=True)

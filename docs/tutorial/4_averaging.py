@@ -89,7 +89,7 @@ plt.show()
 # %% [markdown]
 # ## As models
 #
-# The toolkit has a model of each way; they share their weights, and compute the same to the last digits. Around the mean are a table that turns tokens into vectors (V, C), and a matrix that turns vectors into logits:
+# The toolkit has a model of each way; given the same weights, they compute the same up to the last digits. Around the mean are a table that turns tokens into vectors (V, C), and a matrix that turns vectors into logits:
 
 # %%
 from toolkit import create_model

@@ -52,7 +52,7 @@ print(weights)
 print(weights @ v)
 
 # %% [markdown]
-# That is attention, whole. Line by line it is page 4, with scores that mean something. torch has it as one function:
+# That is attention, whole. Line by line it is page 4, with scores that mean something. torch has it as one function, for batches (`q[None]` is a batch of one):
 
 # %%
 import torch.nn.functional as F
@@ -116,7 +116,7 @@ axes.set_yticks(range(len(line)), shown, fontsize=7)
 plt.show()
 
 # %% [markdown]
-# Above the diagonal there is nothing: the future. On it and below it the head has learned by itself where to look, because that lowers the loss: at the letter itself and the two or three before it, which is what it takes to spell. The second `t` of `Otto` looks back at the `O`, the `e` of `key` at the `k`.
+# Above the diagonal there is nothing: the future. On it and below it the head has learned by itself where to look, because that lowers the loss: at the letter itself and the two or three before it, which is what it takes to spell. Both `t` of the second `Otto` read its `O`, and the `e` of `key` reads the `k`.
 #
 # One head can ask one question at a time. So a transformer has several, *side by side*: each gets its own share of the channels, C / H of them, and their results are put together again. Which numbers belong to which head is a matter of shapes, and the third exercise.
 #

@@ -127,7 +127,7 @@ print(generator.generate(question, max_new_tokens=150, temperature=0.7, seed=2).
 #
 # ## Looking inside
 #
-# `Inspector` takes a model and a text, and has a method for each question. What kind of thing does each head do, and what would be lost without it?
+# `Inspector` takes a model and a text, and has a method for each question. What kind of thing does each head do, and how much larger would the loss be without it? (A `focused` head reads mostly one place at a time; `mixed` is one that does nothing in particular.)
 
 # %% tags=["sampled"]
 line = "Ada:\nOtto, who has the key?\n\nOtto:\nI"

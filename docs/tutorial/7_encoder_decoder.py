@@ -89,7 +89,7 @@ print(translator.translate(["abc", "stream", "token"]))
 # %% [markdown]
 # ## What it looks at
 #
-# To write the first letter it has to look at the last one, then at the one before. If that is what it does, the cross-attention should be a diagonal that runs the wrong way. The model takes what the decoder reads, and the source:
+# To write the first letter it has to look at the last one, then at the one before. If that is what it does, the cross-attention should be a diagonal that runs the wrong way. The model takes what the decoder reads, and the source, which has an end id too:
 
 # %%
 from toolkit import Tracer

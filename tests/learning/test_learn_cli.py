@@ -166,3 +166,28 @@ def test_a_folder_instead_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     Path("folder").mkdir()
     assert learn("check", "1", "folder") == 2
     assert "folder cannot be read" in capsys.readouterr().err
+
+
+def test_a_file_is_run_as_by_import(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("page_2.py").write_text(
+        "def last_start(n_tokens, length):\n    return n_tokens - length - 1\n"
+    )
+    Path("mine.py").write_text(
+        "\ufefffrom __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from page_2 import last_start\n"
+        "@dataclass\n"
+        "class Window:\n"
+        "    start: int\n",
+        "utf-8",
+    )
+    before = sys.path.copy()
+    assert learn("check", "2", "mine.py") == 1
+    assert "passed  last_start" in capsys.readouterr().out
+    assert sys.path == before
+    del sys.modules["page_2"]
+
+
+def test_the_command_that_is_shown_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert learn("start", "1", "--out", "my file.py") == 0
+    assert capsys.readouterr().err.strip().endswith("toolkit learn check 1 'my file.py'")

@@ -1,12 +1,15 @@
 """What is said of an answer, where it is no known mistake."""
 
+import itertools
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from toolkit.errors import UnknownNameError
-from toolkit.learning import check, exercises_of
+from toolkit.learning import check, checking, exercises_of
 from toolkit.learning.comparing import difference, relation
 
 
@@ -16,7 +19,19 @@ from toolkit.learning.comparing import difference, relation
         (torch.ones(2), torch.ones(2) + 1e-6, None),
         (torch.ones(2), torch.tensor([1.0, 1.01]), "at [1]: 1.01, expected 1.0"),
         (torch.ones(2, 1), torch.ones(2), "shape (2,), expected (2, 1)"),
-        (torch.ones(2), [1.0, 1.0], "the type list, expected a tensor"),
+        (torch.ones(2), [1.0, 1], None),
+        (torch.ones(2, 1), ((torch.tensor(1.0),), [1.0]), None),
+        (torch.ones(2, 1), [torch.ones(1), np.ones(1)], None),
+        (torch.ones(2, 1), np.ones((2, 1)), None),
+        (torch.ones(2), [1.0, 2.0], "at [1]: 2.0, expected 1.0"),
+        (torch.ones(2), [[1.0], [1.0]], "shape (2, 1), expected (2,)"),
+        (torch.ones(2), [1.0, [1.0]], "the type list, expected a tensor"),
+        (torch.ones(2), [1.0, None], "the type list, expected a tensor"),
+        (torch.ones(2), {0: 1.0}, "the type dict, expected a tensor"),
+        (torch.tensor([1, 2]), [1, 2], None),
+        (torch.ones(2), [1, 10**30], "at [1]: 1e+30, expected 1.0"),
+        (torch.tensor([1, 2]), [1.0, 2.0], "floating-point numbers, expected whole ones"),
+        (torch.tensor(2.0), torch.tensor([2.0]), None),
         (torch.ones(2), None, "nothing (None): is there a return?, expected a tensor"),
         (torch.tensor(2.0), 2.0, None),
         (torch.tensor([1, 2]), torch.ones(2), "floating-point numbers, expected whole ones"),
@@ -27,6 +42,10 @@ from toolkit.learning.comparing import difference, relation
         (0.5, 0.5000001, None),
         ([1, [2, 3]], (1, (2, 4)), "at [1][1]: 4, expected 3"),
         ([1, 2], [1], "1 elements, expected 2"),
+        ([1, 2], torch.tensor([1, 2]), None),
+        ([1, 2], np.array([1, 3]), "at [1]: 3, expected 2"),
+        (([1], [2]), torch.tensor([[1], [2]]), None),
+        (([1], [2]), (torch.tensor([1]), (2,)), None),
         ([1], "1", "the type str, expected a list"),
         ({"a": 0}, {}, "no key 'a'"),
         ({"a": 0}, {"a": 0, "b": 1}, "a key 'b' too many"),
@@ -51,6 +70,9 @@ def test_relations_of_whole_answers() -> None:
     assert relation(x, x + 1) is None
     assert relation(x, torch.zeros(2, 2)) is None
     assert relation([1], [2]) is None
+    assert relation(torch.tensor(1.0), torch.tensor(2.0)) is None  # one number has no relation
+    assert relation(2.0, -2.0) == "Every number has the wrong sign."
+    assert relation(5, 5.0) is None
 
 
 def test_an_unknown_mistake_has_its_input_and_no_hint() -> None:
@@ -84,6 +106,59 @@ def test_a_function_may_write_into_its_arguments() -> None:
 
     assert check(4, {"average_matrix": in_place})[1].passed
     assert check(4, {"average_matrix": in_place})[1].passed
+
+
+def test_an_exception_of_a_known_mistake_has_its_hint() -> None:
+    def past_the_end(ids: list[int]) -> dict[tuple[int, int], int]:
+        return {(ids[i], ids[i + 1]): 1 for i in range(len(ids))}
+
+    def no_key(ids: list[int]) -> dict[tuple[int, int], int]:
+        counts: dict[tuple[int, int], int] = {}
+        for pair in itertools.pairwise(ids):
+            counts[pair] += 1
+        return counts
+
+    first = check(1, {"count_pairs": past_the_end})[1]
+    assert first.problem == "IndexError: list index out of range"
+    assert str(first.hint).startswith("The last id has no right neighbour")
+    second = check(1, {"count_pairs": no_key})[1]
+    assert second.problem == "KeyError: (1, 2)"
+    assert second.hint is None
+
+
+def test_a_loop_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "SECONDS", 0.2)
+    rounds = []
+
+    def merge(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
+        position = 0
+        while position < len(ids):
+            try:
+                rounds.append(position)
+            except Exception:
+                return []
+        return ids
+
+    def sometimes(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
+        if ids[0] == 1 and len(ids) > 3:
+            return [9, 3, 1, 2]
+        return merge(ids, pair, new_id)
+
+    trace = sys.gettrace()
+    sys.settrace(None)  # one that measures coverage would be left alone, and wait for ever
+    try:
+        result = check(1, {"merge": merge})[2]
+        wrong_before = check(1, {"merge": sometimes})[2]
+        assert sys.gettrace() is None
+    finally:
+        sys.settrace(trace)
+    assert result.problem == "no answer within 0.2 seconds"
+    assert result.call == "merge([1, 2, 3, 1, 2], (1, 2), 9)"
+    assert str(result.line).startswith("line ")
+    assert str(result.hint).startswith("A loop that does not end?")
+    assert rounds
+    assert wrong_before.problem == "4 elements, expected 3"
+    assert wrong_before.hint == "Only the first occurrence is replaced; go on to the end."
 
 
 def test_gradients_do_no_harm() -> None:

@@ -63,12 +63,14 @@ def learn_start(
     debug: Debug = False,
 ) -> None:
     """Write a file with the functions to fill in. One that is there stays as it is."""
+    import shlex
+
     from toolkit import console
     from toolkit.learning import find_page, write_stubs
 
     path = write_stubs(page, out)
     if not quiet:
-        option = f" {path}" if out else ""
+        option = f" {shlex.quote(str(path))}" if out else ""
         console.notice(
             f"Wrote {path}. Fill it in, then: toolkit learn check {find_page(page).number}{option}"
         )

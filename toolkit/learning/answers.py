@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 import traceback
 from pathlib import Path
@@ -72,15 +73,18 @@ def load_answers(path: Path) -> ModuleType:
         UsageError: no such file, or Python cannot run it; the message names the line.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # Windows editors may begin a file with a mark
     except FileNotFoundError:
         raise UsageError(
             f"There is no file {path}. Write one with: toolkit learn start N"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-    module = ModuleType(path.stem)
+    module = ModuleType(f"answers_{path.stem}")
     module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # a dataclass looks its module up there
+    before, folder = sys.path.copy(), str(path.resolve().parent)
+    sys.path.insert(0, folder)  # so that page_5.py can import from page_4.py beside it
     try:
         exec(compile(text, str(path), "exec", dont_inherit=True), vars(module))
     except SyntaxError as error:
@@ -91,4 +95,6 @@ def load_answers(path: Path) -> ModuleType:
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
         raise UsageError(f"{path}{where}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path[:] = before
     return module

@@ -7,10 +7,12 @@ the learner's function for every input, else of one that does for the first wron
 from __future__ import annotations
 
 import copy
+import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from toolkit.learning.comparing import difference, relation, show
@@ -49,11 +51,19 @@ class Result:
         return "\n        ".join(lines)
 
 
+SECONDS = 3.0
+"""How long one call may take. The exercises take less than a thousandth of it."""
+
+
 @dataclass(frozen=True)
 class _Raised:
     """An exception instead of an answer."""
 
     error: BaseException
+
+
+class _TooLong(BaseException):
+    """Not one that `except Exception` in a learner's loop would catch."""
 
 
 def check(page: int | str, module: ModuleType | Mapping[str, Any]) -> list[Result]:
@@ -76,48 +86,77 @@ def _check(exercise: Exercise, names: Mapping[str, Any]) -> Result:
         return Result(
             exercise.name, False, problem, hint=f"Write def {exercise.name}{exercise.signature}:"
         )
-    answers = [_call(function, arguments) for arguments in exercise.inputs]
-    for number, (arguments, got) in enumerate(zip(exercise.inputs, answers, strict=True)):
+    answers: list[Any] = []
+    for arguments in exercise.inputs:
+        answers.append(_call(function, arguments))
+        if isinstance(answers[-1], _Raised) and isinstance(answers[-1].error, _TooLong):
+            break
+    # Fewer answers than inputs where one call did not end: it is wrong at the last of them.
+    for number, (arguments, got) in enumerate(zip(exercise.inputs, answers, strict=False)):
         expected = _call(exercise.solution, arguments)
+        call = _shown(exercise, arguments)
         if isinstance(got, _Raised):
             if isinstance(got.error, NotImplementedError):
                 return Result(exercise.name, False, "not written yet")
-            problem = f"{type(got.error).__name__}: {got.error}".strip(": \n").replace("\n", " ")
+            problem, hint = _of_exception(got.error), _hint(exercise, answers, number)
+            if isinstance(got.error, _TooLong):
+                hint = "A loop that does not end? See that each round brings its end nearer."
             line = _line(got.error, function)
-            return Result(exercise.name, False, problem, _shown(exercise, arguments), line=line)
+            return Result(exercise.name, False, problem, call, hint, line)
         problem_here = difference(expected, got)
         if problem_here:
             hint = _hint(exercise, answers, number) or relation(expected, got)
             if exercise.loops:
                 hint = _beside_loops(exercise, names, arguments, expected, hint)
-            call = _shown(exercise, arguments)
             return Result(exercise.name, False, problem_here, call, hint)
     return Result(exercise.name, True)
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    # Each call gets its own copy: a function may write into what it is given.
+    # Each call gets its own copy: a function may write into what it is given. A debugger that is
+    # at work is left alone, and waits as long as it likes.
+    given = copy.deepcopy(arguments)
+    before = sys.gettrace()
     try:
-        return function(*copy.deepcopy(arguments))
-    except (Exception, SystemExit) as error:
+        if before is None:
+            sys.settrace(_deadline(time.monotonic() + SECONDS))
+        return function(*given)
+    except (Exception, SystemExit, _TooLong) as error:
         return _Raised(error)
+    finally:
+        sys.settrace(before)
+
+
+def _deadline(end: float) -> Callable[[FrameType, str, Any], Any]:
+    """A trace function, called at each line: the way to stop a loop that works on any platform,
+    in any thread."""
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if time.monotonic() > end:
+            raise _TooLong
+        return trace
+
+    return trace
 
 
 def _hint(exercise: Exercise, answers: list[Any], number: int) -> str | None:
     for_first = None
+    tried = exercise.inputs[: len(answers)]
     for mistake in exercise.mistakes:
-        wrong = [_call(mistake.wrong, arguments) for arguments in exercise.inputs]
+        wrong = [_call(mistake.wrong, arguments) for arguments in tried]
         same = [_alike(left, right) for left, right in zip(wrong, answers, strict=True)]
         if all(same):
             return mistake.hint
-        if same[number] and for_first is None:
+        if same[number] and for_first is None and not isinstance(answers[number], _Raised):
             for_first = mistake.hint
     return for_first
 
 
 def _alike(left: Any, right: Any) -> bool:
+    if isinstance(left, _Raised) and isinstance(right, _Raised):
+        return type(left.error) is type(right.error)
     if isinstance(left, _Raised) or isinstance(right, _Raised):
-        return isinstance(left, _Raised) and isinstance(right, _Raised)
+        return False
     return difference(left, right) is None
 
 
@@ -137,6 +176,12 @@ def _beside_loops(
         return hint
     right = f"Your {exercise.loops} is right here, so the loops and the matrix are not equal."
     return f"{right} {hint}" if hint else f"{right} Print both and compare row by row."
+
+
+def _of_exception(error: BaseException) -> str:
+    if isinstance(error, _TooLong):
+        return f"no answer within {SECONDS:g} seconds"
+    return f"{type(error).__name__}: {error}".strip(": \n").replace("\n", " ")
 
 
 def _shown(exercise: Exercise, arguments: tuple[Any, ...]) -> str:

@@ -2,6 +2,9 @@
 
 Numbers may differ by what the order of float32 additions explains: a few units of 6e-8 for each of
 the few dozen operations of an exercise, far below the tolerances here.
+
+What counts is numbers and their shape: a list of lists, a NumPy array and a tensor of the same
+numbers are the same answer. Ids alone have to be whole numbers, since they are places in a table.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,17 +31,21 @@ def difference(expected: Any, got: Any, where: str = "") -> str | None:
     at = f"at {where}: " if where else ""
     if isinstance(expected, Tensor):
         return _of_tensors(expected, got, at, where)
-    if getattr(got, "ndim", None) == 0:  # one number of torch's or NumPy's
+    if isinstance(got, Tensor | np.ndarray):
+        got = list(got) if got.ndim else got.item()
+    elif isinstance(got, np.generic):
         got = got.item()
     if isinstance(expected, str | bytes) or not isinstance(expected, Sequence | Mapping):
         right = _same(expected, got)
-        return None if right else f"{at}{show(got)}, expected {show(expected)}"
+        kind = "the whole number " if isinstance(got, float) and isinstance(expected, int) else ""
+        return None if right else f"{at}{show(got)}, expected {kind}{show(expected)}"
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping):
             return f"{at}{_kind(got)}, expected a dict"
-        for key in expected.keys() | got.keys():
+        for key in expected:
             if key not in got:
                 return f"{at}no key {show(key)}"
+        for key in got:
             if key not in expected:
                 return f"{at}a key {show(key)} too many"
         pairs = [(f"{where}[{key!r}]", expected[key], got[key]) for key in expected]
@@ -53,16 +61,16 @@ def difference(expected: Any, got: Any, where: str = "") -> str | None:
 
 
 def _of_tensors(expected: Tensor, got: Any, at: str, where: str) -> str | None:
-    if not isinstance(got, Tensor):
-        if isinstance(got, int | float) and expected.dim() == 0:
-            return difference(expected.item(), got, where)
+    numbers = _as_tensor(got)
+    if numbers is None:
         return f"{at}{_kind(got)}, expected a tensor"
+    got = numbers.view(()) if expected.dim() == 0 and numbers.numel() == 1 else numbers
     if got.shape != expected.shape:
         return f"{at}shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
     if got.is_floating_point() and not expected.is_floating_point():
         return f"{at}floating-point numbers, expected whole ones ({expected.dtype})"
     wrong = ~torch.isclose(
-        got.detach().double(),
+        got.double(),
         expected.double(),
         rtol=RELATIVE,
         atol=ABSOLUTE,
@@ -96,27 +104,42 @@ def relation(expected: Any, got: Any) -> str | None:
     'Every number is 2 times what it should be: a scale is missing, or one too many.'
     """
     left, right = _as_tensor(expected), _as_tensor(got)
-    if left is None or right is None:
+    if left is None or right is None or not left.is_floating_point():
         return None
     if left.dim() == 2 and right.shape == left.T.shape and not difference(left.T, right):
         return "The result is transposed: rows and columns are swapped."
     if left.shape != right.shape or not left.any() or not right.isfinite().all():
         return None
+    left, right = left.double(), right.double()
     factor = float((right * left).sum() / (left * left).sum())
     if factor == 0 or difference(left * factor, right):
         return None
     if abs(factor + 1) < RELATIVE:
         return "Every number has the wrong sign."
+    if left.count_nonzero() < 2:  # a single number is always some multiple of another
+        return None
     scale = f"{factor:.4g} times what it should be: a scale is missing, or one too many."
     return f"Every number is {scale}"
 
 
 def _as_tensor(value: Any) -> Tensor | None:
+    """The numbers of a tensor, an array, or lists in lists; None where they have no shape."""
+    if isinstance(value, Tensor):
+        return value.detach()
     if isinstance(value, int | float):
-        return torch.tensor(float(value), dtype=torch.float64)
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().double()
-    return None
+        whole = isinstance(value, int) and abs(value) < 2**63
+        return torch.tensor(value, dtype=torch.int64 if whole else torch.float64)
+    if isinstance(value, np.ndarray | np.generic):
+        return _as_tensor(value.tolist())
+    if not isinstance(value, list | tuple):
+        return None
+    parts = [_as_tensor(part) for part in value]
+    tensors = [part for part in parts if part is not None]
+    if len(tensors) < len(parts) or len({part.shape for part in tensors}) > 1:
+        return None
+    if any(part.is_floating_point() for part in tensors):
+        tensors = [part.double() for part in tensors]
+    return torch.stack(tensors) if tensors else torch.empty(0)
 
 
 def show(value: Any) -> str:

@@ -73,7 +73,7 @@ def _in_one_row(ids: Tensor, starts: list[int], length: int) -> tuple[Tensor, Te
     return x.flatten(), y.flatten()
 
 
-_IDS = torch.tensor([10, 11, 12, 13, 14, 15, 16, 17, 18, 19])
+_IDS = torch.tensor([10, 13, 11, 19, 12, 17, 14, 18, 15, 16])
 
 EXERCISES = (
     Exercise(
@@ -95,6 +95,67 @@ EXERCISES = (
                 "A slice ends at a position, not after a length: the end is start + length.",
                 _stop_at_length,
             ),
+            Mistake(
+                "The targets are the tokens before the inputs: go one further, not one back.",
+                lambda ids, start, length: (
+                    ids[start : start + length],
+                    ids[start - 1 : start + length - 1],
+                ),
+            ),
+            Mistake(
+                "The targets are the next window: they are the same tokens, one further.",
+                lambda ids, start, length: (
+                    ids[start : start + length],
+                    ids[start + length :][:length],
+                ),
+            ),
+            Mistake(
+                "One target for the whole window: each input has its own.",
+                lambda ids, start, length: (ids[start : start + length], ids[start + length]),
+            ),
+            Mistake(
+                "The window begins at 0 instead of `start`.",
+                lambda ids, start, length: window(ids, 0, length),
+            ),
+            Mistake(
+                "The window begins one token too late.",
+                lambda ids, start, length: window(ids[1:], start, length),
+            ),
+            Mistake(
+                "One token too many: `length` inputs and `length` targets.",
+                lambda ids, start, length: window(ids, start, length + 1),
+            ),
+            Mistake(
+                "One token too few: take length + 1 tokens of the text before you shift.",
+                lambda ids, start, length: window(ids, start, length - 1),
+            ),
+            Mistake(
+                "The last target is the first input: roll goes round. It is the next token of "
+                "the text.",
+                lambda ids, start, length: (
+                    ids[start : start + length],
+                    ids[start : start + length].roll(-1),
+                ),
+            ),
+            Mistake(
+                "An id plus 1 is another token, not the next one: it is the position that "
+                "goes one further.",
+                lambda ids, start, length: (
+                    ids[start : start + length],
+                    ids[start : start + length] + 1,
+                ),
+            ),
+            Mistake(
+                "Two results: the inputs and the targets.",
+                lambda ids, start, length: ids[start : start + length],
+            ),
+            Mistake(
+                "One input too many: `length` inputs, from `start` to start + length.",
+                lambda ids, start, length: (
+                    ids[start : start + length + 1],
+                    window(ids, start, length)[1],
+                ),
+            ),
         ),
     ),
     Exercise(
@@ -109,6 +170,69 @@ EXERCISES = (
                 "A start is a position in the text, not the number of a block.", _numbers_of_blocks
             ),
             Mistake("All windows are in one row: torch.stack keeps them apart.", _in_one_row),
+            Mistake(
+                "Inputs and targets are swapped: the targets come later.",
+                lambda ids, starts, length: make_batch(ids, starts, length)[::-1],
+            ),
+            Mistake(
+                "The targets are the tokens before the inputs: go one further, not one back.",
+                lambda ids, starts, length: (
+                    make_batch(ids, starts, length)[0],
+                    torch.stack([ids[start - 1 : start + length - 1] for start in starts]),
+                ),
+            ),
+            Mistake(
+                "These are pairs of rows, one for each start: stack all inputs, and all targets.",
+                lambda ids, starts, length: [window(ids, start, length) for start in starts],
+            ),
+            Mistake(
+                "The last target of a row is its first input: roll goes round. Take it from "
+                "the text.",
+                lambda ids, starts, length: (
+                    make_batch(ids, starts, length)[0],
+                    make_batch(ids, starts, length)[0].roll(-1, dims=1),
+                ),
+            ),
+            Mistake(
+                "One token too few in each row: take length + 1 tokens of the text before you "
+                "shift.",
+                lambda ids, starts, length: make_batch(ids, starts, length - 1),
+            ),
+            Mistake(
+                "One target for each window: each of its inputs has one.",
+                lambda ids, starts, length: (
+                    make_batch(ids, starts, length)[0],
+                    ids[torch.tensor(starts) + length],
+                ),
+            ),
+            Mistake(
+                "Only the first window: is there a return inside of the loop?",
+                lambda ids, starts, length: window(ids, starts[0], length),
+            ),
+            Mistake(
+                "Only the last window: keep all of them, and stack them after the loop.",
+                lambda ids, starts, length: window(ids, starts[-1], length),
+            ),
+            Mistake(
+                "The starts are sorted: row b begins at starts[b].",
+                lambda ids, starts, length: make_batch(ids, sorted(starts), length),
+            ),
+            Mistake(
+                "An id plus 1 is another token, not the next one: it is the position that "
+                "goes one further.",
+                lambda ids, starts, length: (
+                    make_batch(ids, starts, length)[0],
+                    make_batch(ids, starts, length)[0] + 1,
+                ),
+            ),
+            Mistake(
+                "The targets are the rows of the next window: shift along the text, inside of "
+                "each row.",
+                lambda ids, starts, length: (
+                    make_batch(ids, starts, length)[0],
+                    make_batch(ids, starts, length)[0].roll(-1, dims=0),
+                ),
+            ),
         ),
     ),
     Exercise(
@@ -127,6 +251,19 @@ EXERCISES = (
             Mistake(
                 "That is the position of the last token. A window needs room after its start.",
                 lambda n_tokens, length: n_tokens - 1,
+            ),
+            Mistake(
+                "That is how many windows lie side by side: a window can begin at any position.",
+                lambda n_tokens, length: n_tokens // length,
+            ),
+            Mistake(
+                "That window would end behind the text: it takes length + 1 tokens from its "
+                "start on.",
+                lambda n_tokens, length: n_tokens - length + 1,
+            ),
+            Mistake(
+                "A window needs room for all its tokens, not for one and its target.",
+                lambda n_tokens, length: n_tokens - 2,
             ),
         ),
     ),

@@ -88,6 +88,67 @@ EXERCISES = (
                 "The two lists are swapped.",
                 lambda target, begin_id, end_id: ([*target, end_id], [begin_id, *target]),
             ),
+            Mistake(
+                "The begin is missing: before the first token the decoder reads begin_id.",
+                lambda target, begin_id, end_id: (list(target), [*target, end_id]),
+            ),
+            Mistake(
+                "The decoder reads what it should say: put begin_id before what it reads, "
+                "end_id after what it says.",
+                lambda target, begin_id, end_id: (list(target), list(target)),
+            ),
+            Mistake(
+                "It should not say the begin: what it says is the target and end_id.",
+                lambda target, begin_id, end_id: ([begin_id, *target], [begin_id, *target]),
+            ),
+            Mistake(
+                "It should not say the begin: it says the target and end_id, one token "
+                "further than it reads.",
+                lambda target, begin_id, end_id: ([begin_id, *target], [begin_id, *target, end_id]),
+            ),
+            Mistake(
+                "The end is not read: after it there is nothing to say.",
+                lambda target, begin_id, end_id: ([begin_id, *target, end_id], [*target, end_id]),
+            ),
+            Mistake(
+                "The end is not read: after it there is nothing to say, and no padding is needed.",
+                lambda target, begin_id, end_id: (
+                    [begin_id, *target, end_id],
+                    [*target, end_id, -100],
+                ),
+            ),
+            Mistake(
+                "begin_id and end_id are swapped.",
+                lambda target, begin_id, end_id: ([end_id, *target], [*target, begin_id]),
+            ),
+            Mistake(
+                "It reads end_id at the beginning: that is begin_id.",
+                lambda target, begin_id, end_id: ([end_id, *target], [*target, end_id]),
+            ),
+            Mistake(
+                "It should say end_id at the end, not begin_id.",
+                lambda target, begin_id, end_id: ([begin_id, *target], [*target, begin_id]),
+            ),
+            Mistake(
+                "append and insert change a list and return None: [begin_id, *target] is a "
+                "new list.",
+                lambda target, begin_id, end_id: (None, None),
+            ),
+            Mistake(
+                "The target is a list inside of the list: unpack it, [begin_id, *target].",
+                lambda target, begin_id, end_id: ([begin_id, target], [target, end_id]),
+            ),
+            Mistake(
+                "Two lists: what it reads, and what it should say.",
+                lambda target, begin_id, end_id: [begin_id, *target, end_id],
+            ),
+            Mistake(
+                "The target is in reverse: turning words round is the model's task.",
+                lambda target, begin_id, end_id: (
+                    [begin_id, *target[::-1]],
+                    [*target[::-1], end_id],
+                ),
+            ),
         ),
     ),
     Exercise(
@@ -132,13 +193,56 @@ EXERCISES = (
                     (q @ k.T / math.sqrt(q.size(-1))).softmax(dim=-1).masked_fill(~seen, 0.0) @ v
                 ),
             ),
+            Mistake(
+                "Wrong scaling: multiplied by √D instead of divided.",
+                lambda q, k, v, seen: _cross(q, k, v, seen, scale=math.sqrt(q.size(-1))),
+            ),
+            Mistake(
+                "Padding is masked with −1: it still counts. Use −∞.",
+                lambda q, k, v, seen: _cross(q, k, v, seen, padding=-1.0),
+            ),
+            Mistake(
+                "The weighted sum is of the values v, not of the keys.",
+                lambda q, k, v, seen: _cross(q, k, k, seen),
+            ),
+            Mistake(
+                "These are the weights: multiply them with v.",
+                lambda q, k, v, seen: _cross(q, k, torch.eye(len(k)), seen),
+            ),
+            Mistake(
+                "The softmax is missing between the scores and the values.",
+                lambda q, k, v, seen: (q @ k.T / math.sqrt(q.size(-1))).masked_fill(~seen, 0.0) @ v,
+            ),
+            Mistake(
+                "Keys and values of padding are set to 0, but a score of 0 still counts: its "
+                "scores must be −∞.",
+                lambda q, k, v, seen: _cross(q, k, v * seen[:, None], seen, padding=0.0),
+            ),
+            Mistake(
+                "The mask hides rows: padding is in the columns (S), so mask with ~seen, "
+                "without a new axis.",
+                lambda q, k, v, seen: (
+                    (q @ k.T / math.sqrt(q.size(-1)))
+                    .masked_fill(~seen[:, None], -torch.inf)
+                    .softmax(dim=-1)
+                    @ v
+                ),
+            ),
+            Mistake(
+                "`seen` is added to the scores: put −∞ where it is False.",
+                lambda q, k, v, seen: (q @ k.T / math.sqrt(q.size(-1)) + seen).softmax(dim=-1) @ v,
+            ),
+            Mistake(
+                "This is the mean of the source: the weights come from q and k.",
+                lambda q, k, v, seen: _cross(q * 0, k, v, seen),
+            ),
         ),
     ),
     Exercise(
         masked_loss,
         inputs=(
             (
-                torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 7.0]]),
+                torch.tensor([[1.0, 2.0, 6.0], [4.0, 9.0, 7.0]]),
                 torch.tensor([[5, 6, 7], [8, -100, -100]]),
             ),
             (torch.tensor([[2.0, 1.0]]), torch.tensor([[0, -100]])),
@@ -167,6 +271,44 @@ EXERCISES = (
             Mistake(
                 "The mask is the wrong way round: that is the mean over the padding.",
                 lambda losses, targets: losses[targets == -100].mean(),
+            ),
+            Mistake(
+                "One loss for each place that counts: take the mean of them.",
+                lambda losses, targets: losses[targets != -100],
+            ),
+            Mistake(
+                "One mean for each row: take one over all tokens.",
+                lambda losses, targets: torch.stack(
+                    [row[ids != -100].mean() for row, ids in zip(losses, targets, strict=True)]
+                ),
+            ),
+            Mistake(
+                "0 is an id like any other: only −100 is padding.",
+                lambda losses, targets: losses[targets > 0].mean(),
+            ),
+            Mistake(
+                "Divided by the number of rows: count the places that have a target.",
+                lambda losses, targets: losses[targets != -100].sum() / len(losses),
+            ),
+            Mistake(
+                "Divided by the length of a row: count the places that have a target.",
+                lambda losses, targets: losses[targets != -100].sum() / losses.size(1),
+            ),
+            Mistake(
+                "Rows with padding are left out as a whole: leave out the places alone.",
+                lambda losses, targets: losses[(targets != -100).all(dim=1)].mean(),
+            ),
+            Mistake(
+                "Columns with padding are left out as a whole: leave out the places alone.",
+                lambda losses, targets: losses[:, (targets != -100).all(dim=0)].mean(),
+            ),
+            Mistake(
+                "Only the first row: is there a return inside of the loop?",
+                lambda losses, targets: losses[0][targets[0] != -100].mean(),
+            ),
+            Mistake(
+                "The losses are losses already: no sign changes.",
+                lambda losses, targets: -losses[targets != -100].mean(),
             ),
         ),
     ),

@@ -160,8 +160,53 @@ EXERCISES = (
                 ),
             ),
             Mistake(
-                "eps is missing under the root.",
+                "eps is missing under the root: the argument, not a number of your own.",
                 lambda x, weight, eps: rms_norm(x, weight, 0.0),
+            ),
+            Mistake(
+                "One mean of everything: each position is normalised for itself (dim=-1).",
+                lambda x, weight, eps: x / (x.square().mean() + eps).sqrt() * weight,
+            ),
+            Mistake(
+                "The shapes do not fit: with keepdim=True the mean of each position keeps an "
+                "axis of length 1.",
+                lambda x, weight, eps: x / (x.square().mean(dim=-1) + eps).sqrt() * weight,
+            ),
+            Mistake(
+                "Nothing is squared: the mean is of x².",
+                lambda x, weight, eps: x / (x.mean(dim=-1, keepdim=True) + eps).sqrt() * weight,
+            ),
+            Mistake(
+                "The square of the mean instead of the mean of the squares.",
+                lambda x, weight, eps: (
+                    x / (x.mean(dim=-1, keepdim=True).square() + eps).sqrt() * weight
+                ),
+            ),
+            Mistake(
+                "The mean of |x| instead of the root of the mean of x².",
+                lambda x, weight, eps: x / (x.abs().mean(dim=-1, keepdim=True) + eps) * weight,
+            ),
+            Mistake(
+                "That is the standard deviation: RMSNorm does not subtract the mean.",
+                lambda x, weight, eps: x / (x.var(dim=-1, keepdim=True) + eps).sqrt() * weight,
+            ),
+            Mistake(
+                "The weight is added: multiply with it.",
+                lambda x, weight, eps: _norm(x, torch.ones_like(weight), eps, -1) + weight,
+            ),
+            Mistake(
+                "The weight comes last: normalise x, then multiply.",
+                lambda x, weight, eps: _norm(x * weight, torch.ones_like(weight), eps, -1),
+            ),
+            Mistake(
+                "Multiplied by the root: divide by it.",
+                lambda x, weight, eps: (
+                    x * (x.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
+                ),
+            ),
+            Mistake(
+                "The weight is 1 + weight here: multiply with the weight itself.",
+                lambda x, weight, eps: _norm(x, 1 + weight, eps, -1),
             ),
         ),
     ),
@@ -187,11 +232,83 @@ EXERCISES = (
             ),
             Mistake("The norms are missing.", _without_norms),
             Mistake("The MLP comes first: attention does.", _mlp_first),
+            Mistake(
+                "What attention found replaces x: add it to x.",
+                lambda x, attention, mlp, norm1, norm2: block(
+                    attention(norm1(x)), lambda y: y * 0, mlp, norm1, norm2
+                ),
+            ),
+            Mistake(
+                "What the MLP found replaces the stream: add it.",
+                lambda x, attention, mlp, norm1, norm2: mlp(norm2(x + attention(norm1(x)))),
+            ),
+            Mistake(
+                "The norms are swapped: attention reads norm1 of x, the MLP norm2 of the sum.",
+                lambda x, attention, mlp, norm1, norm2: block(x, attention, mlp, norm2, norm1),
+            ),
+            Mistake(
+                "norm1 twice: the MLP reads norm2 of the sum.",
+                lambda x, attention, mlp, norm1, norm2: block(x, attention, mlp, norm1, norm1),
+            ),
+            Mistake(
+                "The MLP comes first, and with the norm of attention.",
+                lambda x, attention, mlp, norm1, norm2: block(x, mlp, attention, norm1, norm2),
+            ),
+            Mistake(
+                "The MLP is missing.",
+                lambda x, attention, mlp, norm1, norm2: x + attention(norm1(x)),
+            ),
+            Mistake(
+                "Attention is missing.",
+                lambda x, attention, mlp, norm1, norm2: x + mlp(norm2(x)),
+            ),
+            Mistake(
+                "Attention's part is lost at the end: the MLP's is added to the sum, not to "
+                "the first x.",
+                lambda x, attention, mlp, norm1, norm2: x + mlp(norm2(x + attention(norm1(x)))),
+            ),
+            Mistake(
+                "The norms stand behind the parts: normalise what a part reads.",
+                lambda x, attention, mlp, norm1, norm2: block(
+                    x,
+                    lambda y: norm1(attention(y)),
+                    lambda y: norm2(mlp(y)),
+                    lambda y: y,
+                    lambda y: y,
+                ),
+            ),
+            Mistake(
+                "The MLP reads what attention found alone: it reads norm2 of the sum.",
+                lambda x, attention, mlp, norm1, norm2: (
+                    x + attention(norm1(x)) + mlp(norm2(attention(norm1(x))))
+                ),
+            ),
+            Mistake(
+                "The MLP reads what attention found alone, and that is not added: it reads "
+                "norm2 of the sum x + attention.",
+                lambda x, attention, mlp, norm1, norm2: x + mlp(norm2(attention(norm1(x)))),
+            ),
+            Mistake(
+                "norm2 is missing: the MLP reads the norm of the sum.",
+                lambda x, attention, mlp, norm1, norm2: block(
+                    x, attention, mlp, norm1, lambda y: y
+                ),
+            ),
+            Mistake(
+                "norm1 is missing: attention reads the norm of x.",
+                lambda x, attention, mlp, norm1, norm2: block(
+                    x, attention, mlp, lambda y: y, norm2
+                ),
+            ),
+            Mistake(
+                "x itself is missing: each part adds to it.",
+                lambda x, attention, mlp, norm1, norm2: block(x, attention, mlp, norm1, norm2) - x,
+            ),
         ),
     ),
     Exercise(
         top_k_probabilities,
-        inputs=((_LOGITS, 2, 1.0), (_LOGITS, 3, 0.5), (_LOGITS, 5, 2.0)),
+        inputs=((_LOGITS, 2, 1.0), (_LOGITS, 3, 0.5), (_LOGITS, 5, 2.0), (_LOGITS, 2, 2.0)),
         mistakes=(
             Mistake(
                 "Not normalised: what is left of the k sums to less than 1. Mask the logits with "
@@ -226,6 +343,73 @@ EXERCISES = (
                 lambda logits, k, temperature: torch.where(
                     top_k_probabilities(logits, k, 1.0) > 0, logits / temperature, 0.0
                 ).softmax(dim=-1),
+            ),
+            Mistake(
+                "All logits are kept: only the k largest can be drawn.",
+                lambda logits, k, temperature: (logits / temperature).softmax(dim=-1),
+            ),
+            Mistake(
+                "Only the k probabilities: put them at their places among V (topk gives "
+                ".indices), zeros elsewhere.",
+                lambda logits, k, temperature: (
+                    logits.topk(k).values.div(temperature).softmax(dim=-1)
+                ),
+            ),
+            Mistake(
+                "The probabilities are sorted: each one belongs at the place of its logit "
+                "(topk gives .indices).",
+                lambda logits, k, temperature: (
+                    top_k_probabilities(logits, k, temperature).sort(descending=True).values
+                ),
+            ),
+            Mistake(
+                "The first k are kept instead of the k largest.",
+                lambda logits, k, temperature: (
+                    (logits / temperature)
+                    .masked_fill(torch.arange(len(logits)) >= k, -torch.inf)
+                    .softmax(dim=-1)
+                ),
+            ),
+            Mistake(
+                "The k largest are all equally likely here: give them a softmax of their logits.",
+                lambda logits, k, temperature: _at(logits, k, logits * 0),
+            ),
+            Mistake(
+                "The softmax is missing: these are still logits.",
+                lambda logits, k, temperature: torch.where(
+                    top_k_probabilities(logits, k, 1.0) > 0, logits / temperature, -torch.inf
+                ),
+            ),
+            Mistake(
+                "The probabilities are divided by the temperature: divide the logits, before "
+                "the softmax.",
+                lambda logits, k, temperature: top_k_probabilities(logits, k, 1.0) / temperature,
+            ),
+            Mistake(
+                "A softmax of probabilities: give the k largest logits a softmax, once.",
+                lambda logits, k, temperature: _at(
+                    logits, k, (logits / temperature).softmax(dim=-1)
+                ),
+            ),
+            Mistake(
+                "Only the largest is kept: k of them are.",
+                lambda logits, k, temperature: _at(logits, 1, logits),
+            ),
+            Mistake(
+                "The k-th largest has the index k − 1, since the first has 0.",
+                lambda logits, k, temperature: _at(logits, k, logits.topk(k).values[k]),
+            ),
+            Mistake(
+                "topk gives two things, values and places: take its .values or .indices.",
+                lambda logits, k, temperature: logits < logits.topk(k),
+            ),
+            Mistake(
+                "The k-th largest of other numbers: divide both by the temperature, or neither.",
+                lambda logits, k, temperature: (
+                    (logits / temperature)
+                    .masked_fill(logits / temperature < logits.topk(k).values[-1], -torch.inf)
+                    .softmax(dim=-1)
+                ),
             ),
         ),
     ),
