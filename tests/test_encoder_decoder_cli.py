@@ -1,7 +1,7 @@
 """Encoder–decoders from the command line and from Python: train, go on, translate, wrong input."""
 
 import json
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -229,5 +229,21 @@ def test_what_a_translator_has_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert "A source of 65 tokens" in refused(capsys, "generate", "--run", "r", "a" * 64)
     with pytest.raises(UsageError, match=r"llama.cpp has no Marian and no Pegasus"):
         toolkit.export("r", "gguf", "out.gguf")
-    Path("text.txt").write_text("abc")
-    assert "give it a source" in refused(capsys, "perplexity", "text.txt", "--run", "r")
+    Path("text.txt").write_text("abc\n")
+    for command in (["perplexity", "text.txt", "--run", "r"], ["serve", "r", "--port", "0"]):
+        error = refused(capsys, *command)
+        assert "is for models that continue texts" in error
+        assert "translates" in error
+
+
+def test_a_source_from_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line's end that `echo` writes is no part of it; any other character is."""
+    toolkit.train(task="copy:3", max_steps=1, n_layer=1, n_head=1, n_embd=8, device="cpu", out="r")
+    for written, exit_code in ((b"abc", 0), (b"abc\n", 0), (b"abc\n\n", 2), (b"\n", 2)):
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(written)))
+        capsys.readouterr()
+        assert call("generate", "--run", "r", "-", "--json") == exit_code
+        if exit_code == 0:
+            assert json.loads(capsys.readouterr().out)["samples"][0]["prompt"] == "abc"
