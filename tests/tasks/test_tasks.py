@@ -144,7 +144,7 @@ def test_few_pairs_are_soon_found() -> None:
         ("reverse:x", "expected a whole number after the colon"),
         ("reverse:", "expected a whole number after the colon"),
         ("reverse:" + "9" * 5000, "expected a whole number after the colon"),
-        ("reverse:999999999", "needs a length from 1 to 4,096"),
+        ("reverse:1000000000", "needs a length from 1 to 4,096"),
         ("date:3", "The task date has no length"),
         ("missing.tsv", "missing.tsv cannot be read: No such file"),
         ("missing.JSONL", "missing.JSONL cannot be read: No such file"),
@@ -235,12 +235,21 @@ def test_an_epoch_has_every_pair_once(tmp_path: Path) -> None:
     assert task.pool(0, n, seed=2) != epochs[0]
 
 
+def test_the_hash_of_a_file_is_of_both_sides_in_order(tmp_path: Path) -> None:
+    lines = [f"s{n}\tt{n}" for n in range(50)]
+    files = [lines, [*lines[:-1], "s49\tt50"], [*lines[:-1], "s50\tt49"], lines[::-1]]
+    found = {FileTask(write_lines(tmp_path / "a.tsv", each)).sha256 for each in files}
+    assert len(found) == 4
+
+
 def test_too_few_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes at least one of each"):
         FileTask(write_lines(tmp_path / "a.tsv", ["a\tb"]))
     task = FileTask(write_lines(tmp_path / "b.tsv", [f"s{n}\tt{n}" for n in range(50)]))
-    before = len(task.training) + len(task.held_out)
-    assert task.keep(lambda pairs: [pair.source != "s7" for pair in pairs]) == 1
-    assert len(task.training) + len(task.held_out) == before - 1
+    n = len(task.training)
+    first, *_ = task.pool(0, n, seed=1)
+    assert task.keep(lambda pairs: [pair != first for pair in pairs]) == 1
+    assert len(task.training) == n - 1
+    assert sorted(task.pool(0, n - 1, seed=1)) == sorted(task.training)
     with pytest.raises(UsageError, match="leaves 0 pairs to train on"):
         task.keep(lambda pairs: [False] * len(pairs))

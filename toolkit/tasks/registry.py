@@ -44,7 +44,7 @@ def load_task(spec: str, *, held_out: float = 0.1) -> PairTask:
     name, colon, length = spec.partition(":")
     if name in TASKS:
         # Not more digits than Python reads.
-        if colon and not re.fullmatch("[0-9]{1,9}", length):
+        if colon and not re.fullmatch("[0-9]{1,4300}", length):
             raise UsageError(f"--task {spec}: expected a whole number after the colon.")
         return TASKS[name](name, int(length) if colon else None, held_out=held_out)
     if Path(spec).suffix.lower() in SUFFIXES or _is_there(Path(spec)):
