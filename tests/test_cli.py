@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -491,3 +492,18 @@ def test_a_reader_that_goes_away_is_no_error(trained: Shell) -> None:
     process.wait(timeout=60)
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
+
+
+def test_a_warning_is_printed_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn_again_and_again(**_: object) -> None:
+        for text in ("no letter a", "no letter b", "no letter a"):
+            warnings.warn(text, stacklevel=1)
+
+    monkeypatch.setattr(toolkit.cli, "app", warn_again_and_again)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            main([])
+    assert capsys.readouterr().err == "Warning: no letter a\nWarning: no letter b\n"

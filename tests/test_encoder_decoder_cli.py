@@ -1,7 +1,7 @@
 """Encoder–decoders from the command line and from Python: train, go on, translate, wrong input."""
 
 import json
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import toolkit
 from toolkit.cli import main
 from toolkit.errors import RunError, UsageError
 from toolkit.generation import Translator
+from toolkit.generation.translation_scores import bleu_and_chrf
+from toolkit.materials import PairMaterials
 from toolkit.models import EncoderDecoderModel
 from toolkit.tasks import load_task
 
@@ -102,7 +104,7 @@ def test_an_interrupted_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_of_pairs_with_two_tokenizers(capsys: pytest.CaptureFixture[str]) -> None:
     path = write_pairs(Path("colours.tsv"))
     tokenizers = ["--src-tokenizer", "word", "--tgt-tokenizer", "char"]
-    steps = ["--max-steps", "6", "--eval-every", "3"]
+    steps = ["--max-steps", "6", "--eval-every", "3", "--held-out", "0.3"]
     assert call("train", "--task", str(path), *tokenizers, *steps, *TINY, "--out", "run") == 0
     shown = capsys.readouterr().out
     assert "source  word" in shown
@@ -111,9 +113,16 @@ def test_a_file_of_pairs_with_two_tokenizers(capsys: pytest.CaptureFixture[str])
     assert (run.source_tokenizer.name, run.tokenizer.name) == ("word", "char")
     assert run.info.training["schedule"] == "inverse-sqrt"
     assert run.info.training["label_smoothing"] == 0.1
-    assert run.info.result["scores"].keys() >= {"exact_match", "token_accuracy"}
-    if run.info.result["scores"].keys() > {"exact_match", "token_accuracy"}:
-        assert 0 <= run.info.result["scores"]["bleu"] <= 100
+    scores = run.info.result["scores"]
+    assert scores.keys() >= {"exact_match", "token_accuracy"}
+    held_out = load_task(str(path), held_out=0.3).held_out
+    assert run.info.corpus["num_held_out"] == len(held_out) > 40
+    assert PairMaterials.reopen(run).task.held_out == held_out
+    if scores.keys() > {"exact_match", "token_accuracy"}:
+        translator = Translator(run.model, run.tokenizer, run.source_tokenizer)
+        written = translator.translate(pair.source for pair in held_out)
+        expected = bleu_and_chrf(written, [pair.target for pair in held_out])
+        assert {name: scores[name] for name in expected} == pytest.approx(expected)
     assert call("generate", "--run", "run", "red big blue small") == 0
 
     # What a run began with must be there, as it was, for it to go on.
@@ -123,6 +132,20 @@ def test_a_file_of_pairs_with_two_tokenizers(capsys: pytest.CaptureFixture[str])
     path.unlink()
     with pytest.raises(RunError, match="cannot be read again"):
         toolkit.resume("run", max_steps=8)
+
+
+def test_a_vocabulary_of_characters_knows_those_of_held_out_pairs() -> None:
+    """Each is in one pair alone, so that some are in no pair that is trained on."""
+    lines = [f"{chr(0x4E00 + n)}\t{chr(0x5E00 + n)}" for n in range(60)]
+    Path("signs.tsv").write_text("\n".join(lines), encoding="utf-8")
+    tiny: dict[str, Any] = {"max_steps": 1, "n_layer": 1, "n_head": 1, "n_embd": 8, "device": "cpu"}
+    run = toolkit.train(task="signs.tsv", tokenizer="char", out="a", **tiny)
+    assert run.tokenizer.vocab_size == 120
+    run = toolkit.train(
+        task="signs.tsv", src_tokenizer="char", tgt_tokenizer="char", out="b", **tiny
+    )
+    assert (run.source_tokenizer.vocab_size, run.tokenizer.vocab_size) == (60, 60)
+    assert run.source_tokenizer.encode(chr(0x4E00)) != []
 
 
 def test_pairs_in_one_bpe_and_in_python(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,5 +252,21 @@ def test_what_a_translator_has_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert "A source of 65 tokens" in refused(capsys, "generate", "--run", "r", "a" * 64)
     with pytest.raises(UsageError, match=r"llama.cpp has no Marian and no Pegasus"):
         toolkit.export("r", "gguf", "out.gguf")
-    Path("text.txt").write_text("abc")
-    assert "give it a source" in refused(capsys, "perplexity", "text.txt", "--run", "r")
+    Path("text.txt").write_text("abc\n")
+    for command in (["perplexity", "text.txt", "--run", "r"], ["serve", "r", "--port", "0"]):
+        error = refused(capsys, *command)
+        assert "is for models that continue texts" in error
+        assert "translates" in error
+
+
+def test_a_source_from_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line's end that `echo` writes is no part of it; any other character is."""
+    toolkit.train(task="copy:3", max_steps=1, n_layer=1, n_head=1, n_embd=8, device="cpu", out="r")
+    for written, exit_code in ((b"abc", 0), (b"abc\n", 0), (b"abc\n\n", 2), (b"\n", 2)):
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(written)))
+        capsys.readouterr()
+        assert call("generate", "--run", "r", "-", "--json") == exit_code
+        if exit_code == 0:
+            assert json.loads(capsys.readouterr().out)["samples"][0]["prompt"] == "abc"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -97,16 +98,23 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    from toolkit import console
-    from toolkit.training.distributed import is_main
+def _warnings_printer() -> Callable[..., None]:
+    """What prints a warning, each once: figures miss the same letter again and again."""
+    printed: set[str] = set()
 
-    if is_main():
-        console.print_warning(str(message))
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        from toolkit import console
+        from toolkit.training.distributed import is_main
+
+        if is_main() and str(message) not in printed:
+            printed.add(str(message))
+            console.print_warning(str(message))
+
+    return show
 
 
 def _run(arguments: list[str]) -> int:
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _warnings_printer()
     result = app(args=arguments, prog_name="toolkit", standalone_mode=False)
     return result if isinstance(result, int) else 0
 

@@ -105,12 +105,16 @@ def test_what_is_too_long() -> None:
 
 
 def test_a_file_loses_what_is_too_long(tmp_path: Path) -> None:
-    lines = [f"s{n}\t{'ä' * (n % 12 + 1)}" for n in range(120)]
+    """With an end 8 bytes are 9 tokens; longer ones are out, on either side."""
+    sizes = [(n, source, target) for n in range(100, 130) for source in (8, 9) for target in (8, 9)]
+    lines = [
+        f"{n}{'s' * (source - 3)}\t{'ä' * 4}{'t' * (target - 8)}" for n, source, target in sizes
+    ]
     path = tmp_path / "a.tsv"
     path.write_text("\n".join(lines), encoding="utf-8")
-    task = load_task(str(path))
-    data = PairDataset(task, ByteTokenizer(), block_size=9)
-    assert data.left_out == 120 * 8 // 12  # 4 letters of two bytes and the end are 9
+    data = PairDataset(load_task(str(path)), ByteTokenizer(), block_size=9)
+    assert data.left_out == 90
+    loader = data.loader(batch_size=4, block_size=9, seed=0)
     for _ in range(20):
-        loader = data.loader(batch_size=4, block_size=9, seed=0)
-        assert loader.next_batch()[1].size(1) <= 9
+        _, targets, sources = loader.next_batch()
+        assert targets.shape == sources.shape == (4, 9)

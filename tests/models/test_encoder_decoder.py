@@ -20,6 +20,7 @@ from toolkit.models import (
     save_pretrained,
     store_weights,
 )
+from toolkit.models.cross_attention import CrossAttention
 
 V, C, H = 13, 32, 4
 SHAPE: dict[str, Any] = {
@@ -205,14 +206,18 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     assert not after[0].equal(before[0])
 
 
-def test_padding_is_as_if_it_were_not_there() -> None:
+@pytest.mark.parametrize("num_source_ids", [0, V + 4])
+def test_padding_is_as_if_it_were_not_there(num_source_ids: int) -> None:
     """Each row alone and unpadded: the same logits, and together the same loss."""
-    model = make()
+    model = make(source_vocab_size=num_source_ids)
     ids, targets, source = batch()
+    if num_source_ids:  # a vocabulary of its own has another end and padding
+        source = torch.where(source >= V - 3, source + 4, source)
     logits, loss = model(ids, targets, source)
     losses = []
     for row in range(3):
-        t, s = int((targets[row] >= 0).sum()), int((source[row] != V - 1).sum())
+        t = int((targets[row] >= 0).sum())
+        s = int((source[row] != model.config.source_padding_id).sum())
         alone = model(ids[row : row + 1, :t], targets[row : row + 1, :t], source[row : row + 1, :s])
         # Sums of another length are rounded in another order.
         torch.testing.assert_close(alone.logits[0], logits[row, :t], rtol=1e-5, atol=2e-5)
@@ -257,6 +262,12 @@ def test_with_a_cache_it_computes_the_same(order: str) -> None:
     )
 
 
+def test_what_a_cache_takes() -> None:
+    """Keys and values of three layers, of 16 positions of a target and 6 tokens of a source."""
+    _, _, source = batch()
+    assert make().start(source).numbers_per_row == 2 * 3 * C * (16 + 6)
+
+
 def test_a_cache_ends_with_the_positions() -> None:
     model = make(block_size=4)
     cache = model.start(torch.tensor([[1, V - 3]]))
@@ -289,7 +300,8 @@ def test_matrices_begin_with_the_variance_of_their_own_shape() -> None:
     model = EncoderDecoderModel(EncoderDecoderConfig(100, n_embd=128, n_layer=1))
     weights = dict(model.named_parameters())
     query, _, _ = weights["decoder.blocks.0.attn.qkv.weight"].split(128)
-    for matrix in (query, weights["decoder.blocks.0.mlp.up.weight"]):
+    _, value = weights["decoder.blocks.0.cross.kv.weight"].split(128)
+    for matrix in (query, value, weights["decoder.blocks.0.mlp.up.weight"]):
         n_out, n_in = matrix.shape
         bound = math.sqrt(6 / (n_in + n_out))
         assert bound * 0.999 < float(matrix.abs().max()) <= bound
@@ -299,6 +311,49 @@ def test_matrices_begin_with_the_variance_of_their_own_shape() -> None:
     assert not weights["decoder.blocks.0.cross.kv.bias"].any()
     again = EncoderDecoderModel(EncoderDecoderConfig(100, n_embd=128, n_layer=1))
     assert all(p.equal(q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_dropout_is_where_the_paper_has_it() -> None:
+    """Section 5.4: of the sums of embeddings and positions, and of what each part puts out; and as
+    in its code, of attention weights. With 1/2 a number is lost or doubled."""
+    model = make(dropout=0.5)
+    ids, _, source = batch()
+    found: dict[str, list[Tensor]] = {}
+
+    def note(name: str, value: Tensor) -> None:
+        found.setdefault(name, []).append(value.detach())
+
+    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+        stack.blocks[0].register_forward_pre_hook(
+            lambda _, inputs, side=side: note(side, inputs[0])
+        )
+    cross = model.get_submodule("decoder.blocks.0.cross")
+    cross.get_submodule("proj").register_forward_hook(lambda _, __, out: note("before", out))
+    cross.register_forward_hook(lambda _, __, out: note("after", out))
+    torch.manual_seed(0)
+    for training in (False, True):
+        model.train(training)
+        model(ids, None, source)
+
+    def check(plain: Tensor, dropped: Tensor) -> None:
+        kept = dropped != 0
+        assert 0.2 < float(kept.float().mean()) < 0.8
+        torch.testing.assert_close(dropped, torch.where(kept, 2 * plain, 0.0))
+
+    check(*found["encoder"])
+    check(*found["decoder"])
+    check(found["before"][1], found["after"][1])
+    assert found["before"][0].equal(found["after"][0])
+
+    # With values that tell tokens apart and nothing else, what comes out is the weights.
+    assert isinstance(cross, CrossAttention)
+    eye = torch.eye(C // H).expand(1, H, -1, -1)  # (1, H, S, D) with S = D
+    keys = torch.randn(1, H, C // H, C // H)
+    x, seen = torch.randn(1, 5, C), torch.ones(1, 1, 1, C // H, dtype=torch.bool)
+    cross.proj = nn.Identity()  # type: ignore[assignment]  # the heads side by side
+    cross.proj_dropout.p = 0.0
+    plain = cross.eval()(x, (keys, eye), seen)
+    check(plain, cross.train()(x, (keys, eye), seen))
 
 
 @pytest.mark.parametrize("mlp", ["relu", "gelu", "relu2", "swiglu"])

@@ -63,6 +63,12 @@ def test_every_form_of_a_date_is_read_back() -> None:
     assert {task.target_of(form(day)) for form in FORMS} == {"2005-02-03"}
 
 
+def test_the_longest_task_there_is() -> None:
+    """Its sums have 4,097 digits, and Python writes no number of more than 4,300."""
+    (pair,) = load_task("add:4096").pool(0, 1, seed=0)
+    assert load_task("add:4096").target_of(pair.source) == pair.target
+
+
 def test_lengths_are_all_there_and_alike() -> None:
     lengths = Counter(len(pair.source) for pair in load_task("reverse").pool(0, 20_000, seed=1))
     assert set(lengths) == set(range(1, 21))
@@ -134,11 +140,14 @@ def test_few_pairs_are_soon_found() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("reverse:0", "needs a length of at least 1"),
+        ("reverse:0", "needs a length from 1 to 4,096"),
         ("reverse:x", "expected a whole number after the colon"),
         ("reverse:", "expected a whole number after the colon"),
+        ("reverse:" + "9" * 5000, "expected a whole number after the colon"),
+        ("reverse:1000000000", "needs a length from 1 to 4,096"),
         ("date:3", "The task date has no length"),
         ("missing.tsv", "missing.tsv cannot be read: No such file"),
+        ("missing.JSONL", "missing.JSONL cannot be read: No such file"),
     ],
 )
 def test_a_wrong_spec_is_refused(spec: str, message: str) -> None:
@@ -150,6 +159,8 @@ def test_a_wrong_spec_is_refused(spec: str, message: str) -> None:
 def test_an_unknown_task_is_answered_with_what_there_is() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'reverse'"):
         load_task("revers")
+    with pytest.raises(UnknownNameError, match="No task 'xxx"):
+        load_task("x" * 5000)  # too long a name for a file
     for share in (0.0, 1.0):
         with pytest.raises(UsageError, match="must be above 0 and below 1"):
             load_task("copy", held_out=share)
@@ -165,8 +176,10 @@ def write_lines(path: Path, lines: list[str]) -> Path:
 
 def test_both_kinds_of_files(tmp_path: Path) -> None:
     expected = [Pair("good morning", "guten Morgen"), Pair("a b", "ä ß\u2028c")]
-    tsv = write_lines(tmp_path / "a.tsv", ["good morning\tguten Morgen\r", "", "a b\tä ß\u2028c"])
-    assert read_pairs(tsv) == expected
+    lines = ["good morning\tguten Morgen", "", "a b\tä ß\u2028c"]
+    for name, end, mark in (("a.tsv", "\n", ""), ("A.TSV", "\r\n", "\ufeff")):
+        (tmp_path / name).write_bytes((mark + end.join(lines)).encode())
+        assert read_pairs(tmp_path / name) == expected
     rows = [json.dumps({"source": s, "target": t, "id": 1}) for s, t in expected]
     assert read_pairs(write_lines(tmp_path / "a.jsonl", rows)) == expected
 
@@ -180,6 +193,9 @@ def test_both_kinds_of_files(tmp_path: Path) -> None:
         ("a.jsonl", '{"source": "a"}\n', "expected an object such as"),
         ("a.jsonl", '["a", "b"]\n', "expected an object such as"),
         ("a.jsonl", "a\tb\n", "line 1 is not JSON"),
+        ("a.jsonl", f'{{"id": {"1" * 6000}}}\n', "line 1 has a number of too many digits"),
+        ("a.jsonl", "[" * 100_000 + "\n", "too many lists in each other"),
+        ("a.jsonl", '{"source": "a", "target": "\\ud800"}\n', "half of a surrogate pair"),
         ("a.csv", "a,b\n", "pairs come from a .tsv or a .jsonl file"),
     ],
 )
@@ -219,12 +235,21 @@ def test_an_epoch_has_every_pair_once(tmp_path: Path) -> None:
     assert task.pool(0, n, seed=2) != epochs[0]
 
 
+def test_the_hash_of_a_file_is_of_both_sides_in_order(tmp_path: Path) -> None:
+    lines = [f"s{n}\tt{n}" for n in range(50)]
+    files = [lines, [*lines[:-1], "s49\tt50"], [*lines[:-1], "s50\tt49"], lines[::-1]]
+    found = {FileTask(write_lines(tmp_path / "a.tsv", each)).sha256 for each in files}
+    assert len(found) == 4
+
+
 def test_too_few_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes at least one of each"):
         FileTask(write_lines(tmp_path / "a.tsv", ["a\tb"]))
     task = FileTask(write_lines(tmp_path / "b.tsv", [f"s{n}\tt{n}" for n in range(50)]))
-    before = len(task.training) + len(task.held_out)
-    assert task.keep(lambda pairs: [pair.source != "s7" for pair in pairs]) == 1
-    assert len(task.training) + len(task.held_out) == before - 1
+    n = len(task.training)
+    first, *_ = task.pool(0, n, seed=1)
+    assert task.keep(lambda pairs: [pair != first for pair in pairs]) == 1
+    assert len(task.training) == n - 1
+    assert sorted(task.pool(0, n - 1, seed=1)) == sorted(task.training)
     with pytest.raises(UsageError, match="leaves 0 pairs to train on"):
         task.keep(lambda pairs: [False] * len(pairs))

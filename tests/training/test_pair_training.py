@@ -57,12 +57,15 @@ def test_a_file_of_pairs_has_that_schedule() -> None:
     found = pair_train_config("messages", 512, {"warmup_steps": 4000})
     assert (found.schedule, found.label_smoothing, found.beta2) == ("inverse-sqrt", 0.1, 0.98)
     assert found.learning_rate == pytest.approx((512 * 4000) ** -0.5)
+    usual = pair_train_config("messages", 64, {})
+    assert (usual.warmup_steps, usual.learning_rate) == (400, pytest.approx((64 * 400) ** -0.5))
+    assert EncoderDecoderConfig(9).dropout == 0.1
     assert pair_train_config("reverse", 64, {}).optimizer == "muon"
     assert pair_train_config("date", 64, {"max_time": 5.0}).max_steps is None
     for task in PAIR_RECIPES:
         options = pair_model_options(task, None, {"n_layer": 1})
         assert options["n_layer"] == 1
-        assert options["dropout"] == 0.0
+        assert (options["dropout"], options["norm_order"]) == (0.0, "pre")
     assert "n_embd" not in pair_model_options("date", "nano", {})
 
 

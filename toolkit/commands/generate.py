@@ -252,7 +252,8 @@ def generate(
         raise UnknownNameError("view", show, ["probs"])
     if logprobs is not None and not (json or jsonl):
         raise UsageError("--logprobs is for --json and --jsonl; to look at them: --show probs.")
-    if prompt == "-":
+    piped = prompt == "-"
+    if piped:
         prompt = read_text("-")
     texts = [prompt] if prompts is None else read_prompts(prompts)
     opened = open_chosen(run, model, tokenizer, device)
@@ -266,6 +267,8 @@ def generate(
                 "--context-policy": None if context_policy == "slide" else context_policy,
             }
         )
+        if piped:  # a source has no line's end, and `echo` writes one
+            texts = [prompt.removesuffix("\n")]
         generator = Translator(
             opened.model, opened.tokenizer, opened.source_tokenizer, weights=weights
         )

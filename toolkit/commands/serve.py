@@ -107,6 +107,11 @@ def serve(
     weights = weight_format(dtype, quantize)
     with listen(host, port) as listening:
         opened = open_chosen(run, model, tokenizer, device)
+        if opened.model.takes_source:
+            raise UsageError(
+                f"toolkit serve is for models that continue texts; {opened.folder} translates: "
+                "use toolkit generate --prompts FILE."
+            )
         generator = Generator(
             opened.model,
             opened.tokenizer,

@@ -332,6 +332,8 @@ class Generator:
         A finished sample leaves the batch, so that the others do not pay for it.
         """
         active = [sample for sample in samples if sample.finish_reason is None]
+        if not active:
+            return
         generators = [sample.generator for sample in active]
         contexts = [sample.context for sample in active]
         rows = self._start(plan, generators, contexts, self._ends(plan))
@@ -351,9 +353,8 @@ class Generator:
         end_ids: frozenset[int],
     ) -> Rows:
         vocab_size = self._num_drawn(plan)
-        first = contexts[0] if contexts else self._new_context(())
-        prompt_ids = first.prompt_ids
-        decoder = self._new_decoder(first, plan)
+        prompt_ids = contexts[0].prompt_ids
+        decoder = self._new_decoder(contexts[0], plan)
         if plan.search is None:
             return Continuations(
                 self.model, prompt_ids, plan.sampler, generators, vocab_size, contexts, decoder

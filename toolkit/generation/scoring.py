@@ -109,10 +109,16 @@ def score_text(
         stride: how far the windows are apart, at most `context`; None: half of it.
 
     Raises:
-        UsageError: a text that is too short, or a context or stride that cannot be.
+        UsageError: a text that is too short, a context or stride that cannot be, or a model that
+            translates.
         VocabularyError: a character that the tokenizer does not know.
         ModelError: the model's logits are not numbers.
     """
+    if model.takes_source:
+        raise UsageError(
+            f"Perplexity is for models that continue texts; one of kind {model.name} translates. "
+            "What it scored in training is in its run.json."
+        )
     context = model.block_size if context is None else context
     require_count("--context", context)
     if context > model.block_size:

@@ -111,8 +111,12 @@ class Translator(Generator):
             max_new_tokens: None: as many as the model can write.
 
         Raises:
-            UsageError, VocabularyError: as `prompt_ids`.
+            UsageError: one text instead of several, a negative number of tokens, or as
+                `prompt_ids`.
+            VocabularyError: as `prompt_ids`.
         """
+        if isinstance(sources, str):  # it would be taken for its characters
+            raise UsageError("translate takes several sources: give a list of texts.")
         ids = [self.prompt_ids(source) for source in sources]
         found = greedy_targets(self.translating, ids, max_new_tokens)
         return [self.tokenizer.decode(target) for target in found]
@@ -183,8 +187,13 @@ def greedy_targets(
     Args:
         sources: ids with their end.
         max_new_tokens: None: `block_size`.
+
+    Raises:
+        UsageError: a negative number of tokens.
     """
     longest = model.block_size if max_new_tokens is None else max_new_tokens
+    if longest < 0:
+        raise UsageError(f"--max-new-tokens {longest} must not be negative")
     longest = min(longest, model.block_size)
     found: list[list[int]] = [[] for _ in sources]
     order = sorted(range(len(sources)), key=lambda place: len(sources[place]))

@@ -111,19 +111,18 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         UsageError: another suffix, a file that cannot be read, or a line that is no pair.
     """
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--task {path}: pairs come from a .tsv or a .jsonl file.")
     try:
-        # Not splitlines: that would also cut at characters such as U+2028.
+        # Reading text makes "\n" of "\r\n". Not splitlines: it also cuts at such as U+2028.
         lines = path.read_text("utf-8-sig").split("\n")
     except OSError as error:
         raise UsageError(f"--task {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"--task {path} is not UTF-8 (at offset {error.start}).") from error
-    read = _from_json if path.suffix == ".jsonl" else _from_columns
+    read = _from_json if path.suffix.lower() == ".jsonl" else _from_columns
     pairs = []
     for number, line in enumerate(lines, 1):
-        line = line.removesuffix("\r")
         if line.strip():
             pairs.append(read(line, f"{path}, line {number}"))
     return pairs
@@ -144,10 +143,16 @@ def _from_json(line: str, where: str) -> Pair:
         value: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where} is not JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{where} has a number of too many digits, or too many lists in each other."
+        ) from error
     found = value if isinstance(value, dict) else {}
     source, target = found.get("source"), found.get("target")
     if not isinstance(source, str) or not isinstance(target, str):
         raise UsageError(f'{where}: expected an object such as {{"source": "a", "target": "b"}}.')
+    if "\\u" in line and any("\ud800" <= char <= "\udfff" for char in source + target):
+        raise UsageError(f"{where} has half of a surrogate pair (\\uD800 …), which is no text.")
     return _checked(source, target, where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from toolkit.errors import UnknownNameError, UsageError
@@ -42,9 +43,17 @@ def load_task(spec: str, *, held_out: float = 0.1) -> PairTask:
     """
     name, colon, length = spec.partition(":")
     if name in TASKS:
-        if colon and not length.isdecimal():
+        # Not more digits than Python reads.
+        if colon and not re.fullmatch("[0-9]{1,4300}", length):
             raise UsageError(f"--task {spec}: expected a whole number after the colon.")
         return TASKS[name](name, int(length) if colon else None, held_out=held_out)
-    if Path(spec).suffix in SUFFIXES or Path(spec).exists():
+    if Path(spec).suffix.lower() in SUFFIXES or _is_there(Path(spec)):
         return FileTask(spec, held_out=held_out)
     raise UnknownNameError("task", spec, [*TASKS, "FILE.tsv", "FILE.jsonl"])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no file could have so long a name
+        return False

@@ -20,6 +20,8 @@ from toolkit.tasks.base import Pair, PairTask, check_share, is_held_out
 
 NUM_HELD_OUT = 1000
 NUM_EXAMPLES = 2000
+MAX_LENGTH = 4096
+"""Far above what a model of pairs reads. Python writes no number of more than 4,300 digits."""
 # Draws for each pair that is looked for. Where few exist (`add:1`) they are all found by then.
 _ATTEMPTS = 5
 _MOST_DRAWS = 200_000  # about a second; of a very small share fewer pairs are found
@@ -41,12 +43,12 @@ class SyntheticTask(PairTask):
             length: how long sources are at most; what it counts is the task's.
 
         Raises:
-            UsageError: a length below 1, or a share that is none.
+            UsageError: a length below 1 or above 4,096, or a share that is none.
         """
         check_share(held_out)
         self.length = self.default_length if length is None else length
-        if self.length < 1:
-            raise UsageError(f"The task {name}:{length} needs a length of at least 1.")
+        if not 1 <= self.length <= MAX_LENGTH:
+            raise UsageError(f"The task {name} needs a length from 1 to {MAX_LENGTH:,}.")
         self.name = name
         self.spec = f"{name}:{self.length}"
         self._share = held_out
