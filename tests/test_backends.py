@@ -1,5 +1,6 @@
 """`--backend huggingface`: the same training by transformers, step for step."""
 
+import os
 import random
 import signal
 import subprocess
@@ -169,6 +170,29 @@ def test_bfloat16_is_near(text: str) -> None:
     exact = train(text, "toolkit", preset="gpt2", max_steps=5, out="exact")
     differences = [a["loss"] - b["loss"] for a, b in zip(steps(exact), steps(theirs), strict=True)]
     assert max(map(abs, differences)) > LOSS_TOLERANCE  # it was not float32
+
+
+def test_variables_of_accelerate_change_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would win over what our options leave out: it would compute in bfloat16."""
+    exact = train(text, "huggingface", preset="gpt2", max_steps=2)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    run = train(text, "huggingface", preset="gpt2", max_steps=2, out="run")
+    assert [row["loss"] for row in steps(run)] == [row["loss"] for row in steps(exact)]
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
+
+
+@pytest.mark.slow
+def test_transformers_does_not_print_when_it_is_imported(text: str) -> None:
+    """In a process of its own, for it is imported once."""
+    code = (
+        "import toolkit\n"
+        f"toolkit.train({text!r}, 'char', backend='huggingface', max_steps=1, **{SMALL!r})"
+    )
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == ""
 
 
 def test_an_interrupted_run_goes_on_to_the_bit(text: str) -> None:

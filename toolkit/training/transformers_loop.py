@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import random
 import tempfile
@@ -79,7 +80,7 @@ class TransformersLoop:
         self._thread: threading.Thread | None = None
         self._loss = torch.zeros((), device=options.device)
         self._grad_norm = math.nan
-        with _quiet():
+        with _quiet(), _without_variables():
             self._trainer = _make_trainer(self, twin, optimizer, options)
         self.scaler: torch.GradScaler | None = self._trainer.accelerator.scaler
 
@@ -285,3 +286,19 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def _without_variables() -> Iterator[None]:
+    """A context without the variables that change what our options say, or what is printed.
+
+    accelerate reads its own where `TrainingArguments` say nothing: in bfloat16 it computes with
+    ACCELERATE_MIXED_PRECISION=bf16, and `accelerate launch` sets more. With WANDB_MODE transformers
+    writes to standard output when it is imported; to wandb it reports nothing here.
+    """
+    names = [name for name in os.environ if name.startswith("ACCELERATE_") or name == "WANDB_MODE"]
+    taken = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
