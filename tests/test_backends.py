@@ -315,8 +315,12 @@ def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "bigram"}, "transformers has no model with these parts"),
-        ({"position": "alibi"}, "transformers has no model with these parts"),
+        ({"model": "bigram"}, "no model with these parts. It has gpt's presets"),
+        ({"position": "alibi"}, "no model with these parts. With --position rotary it has one"),
+        ({"preset": "gpt2", "window": 4, "bias": False}, "With --bias --window 0 it has one"),
+        ({"preset": "gpt2", "head_dim": 8}, "With --head-dim 16 it has one"),
+        ({"norm_order": "post", "bias": True}, "With --no-bias --norm-order pre it has one"),
+        ({"task": "copy", "mlp": "swiglu"}, "With --mlp relu it has one"),
         ({"dropout": 0.1}, "drops out attention weights alone"),
         ({"compile": True}, "--compile is not for --backend huggingface"),
         ({"dtype": "float16"}, "--dtype float16 on a CPU is not for --backend huggingface"),
