@@ -21,6 +21,7 @@ from toolkit.models.hf_twin import HuggingFaceTwin, require_twin
 from toolkit.pipeline import TrainingSession
 from toolkit.training import StepDone, TrainConfig
 from toolkit.training.backends import trainer_class
+from toolkit.training.huggingface import HuggingFaceTrainer
 from toolkit.training.losses import smoothed_losses
 from toolkit.training.optimizers import make_optimizer
 from toolkit.training.transformers_loss import StepLoss
@@ -310,6 +311,25 @@ def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:
             optimizer = make_optimizer(twin.model, config, twin.pieces())
             found = [p for group in optimizer.param_groups for p in group["params"]]
             assert sorted(map(id, found)) == sorted(map(id, twin.hf.parameters()))
+
+
+@pytest.mark.parametrize(("checkpointing", "times"), [(False, 1), (True, 2)])
+def test_gradient_checkpointing_computes_a_block_twice(
+    text: str, checkpointing: bool, times: int
+) -> None:
+    """Which the losses do not show."""
+    session = TrainingSession.start(
+        text, "char", backend="huggingface", out="run", gradient_checkpointing=checkpointing,
+        **SMALL,
+    )  # fmt: skip
+    assert isinstance(session.trainer, HuggingFaceTrainer)
+    calls = []
+    mlp: torch.nn.Module = session.trainer.twin.hf.model.layers[0].mlp
+    # Before it: the second time torch stops where it has all that the backward pass wants.
+    mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    session.trainer.train_step()
+    session.trainer.close()
+    assert len(calls) == times
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,6 @@ class LoopOptions:
         grad_clip: the largest gradient norm; 0: no limit.
         label_smoothing: see `TrainConfig`.
         batch_size: rows of a batch, of this process.
-        max_steps: where the loop ends by itself; None: never.
-        first_step: steps done before.
         seed: of this process.
     """
 
@@ -61,8 +59,6 @@ class LoopOptions:
     grad_clip: float
     label_smoothing: float
     batch_size: int
-    max_steps: int | None
-    first_step: int
     seed: int
 
 
@@ -93,15 +89,14 @@ class TransformersLoop:
             self._thread = threading.Thread(target=self._run, name="transformers", daemon=True)
             self._thread.start()
         self._orders.put(batches)
-        outcome = self._outcomes.get()
-        if outcome is not None:
+        problem = self._outcomes.get()
+        if problem is not None:
             self._thread = None
-            if not isinstance(outcome, _Ended):
-                raise outcome
+            raise problem
         return self._loss, self._grad_norm
 
     def close(self) -> None:
-        """End transformers' loop, if it has not ended by itself."""
+        """End transformers' loop."""
         if self._thread is not None:
             self._orders.put(None)
             self._thread.join()
@@ -116,8 +111,6 @@ class TransformersLoop:
             return
         except BaseException as problem:  # for the caller's side to raise
             self._outcomes.put(problem)
-        else:  # the last step was done
-            self._outcomes.put(_Ended())
 
     def batches(self) -> Iterator[dict[str, Tensor]]:
         """What transformers' loop reads; whoever asks for more has done a step."""
@@ -142,7 +135,7 @@ class TransformersLoop:
 
 
 class _Ended(Exception):  # noqa: N818  # a signal, no error
-    """transformers' loop is over: it was closed, or has done its last step."""
+    """The loop was closed."""
 
 
 class _Batches(IterableDataset[dict[str, Tensor]]):
@@ -206,14 +199,13 @@ def _make_trainer(
     step_loss = StepLoss(options.label_smoothing) if own_loss else None
 
     class Listener(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            state.global_step = options.first_step
-
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
         ) -> None:
             if logs and "grad_norm" in logs:
                 loop.note_grad_norm(float(logs["grad_norm"]))
+            # It would keep every step's until the end.
+            state.log_history.clear()
 
     class SteppedTrainer(Trainer):
         def get_train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -232,7 +224,8 @@ def _make_trainer(
     arguments = TrainingArguments(
         # Nothing is saved there, but it is made.
         output_dir=tempfile.gettempdir(),
-        max_steps=options.max_steps or 2**31,
+        # Whoever asks for the steps knows when it is enough.
+        max_steps=2**31,
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.grad_accumulation,
         # A batch's loss is a part of the mean over the targets of all processes' batches.
