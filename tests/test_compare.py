@@ -12,7 +12,7 @@ import torch
 import toolkit
 from toolkit.cli import main
 from toolkit.comparing.differences import forward_differences, gradient_differences
-from toolkit.comparing.report import comparison_to_json
+from toolkit.comparing.report import comparison_figure, comparison_to_json
 from toolkit.comparing.result import Comparison, Difference, Memory, Side
 from toolkit.comparing_view import print_comparison
 from toolkit.errors import UsageError
@@ -202,14 +202,20 @@ def test_what_cannot_be_compared_is_refused(text: str, capsys: pytest.CaptureFix
     for options, message in (
         ({"steps": 0}, "--steps 0 must be at least 1"),
         ({"backend": "toolkit"}, "takes no backend"),
+        ({"eval_every": 1}, "takes no eval_every"),
+        ({"block_size": 1}, "--block-size 1 leaves no place to generate into"),
         ({"model": "bigram"}, "transformers has no model with these parts"),
     ):
         with pytest.raises(UsageError, match=message):
             toolkit.compare_backends(text, "char", **options)
-    with pytest.raises(SystemExit) as exit_info:
-        main(["compare", "-c", text, "-t", "char", "--model", "single-head"])
-    assert exit_info.value.code == 2
-    assert "transformers has no model" in " ".join(capsys.readouterr().err.split())
+    for arguments, message in (
+        (["--model", "single-head"], "transformers has no model"),
+        (["--out", text], "is a file; expected a folder"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            main(["compare", "-c", text, "-t", "char", *arguments])
+        assert exit_info.value.code == 2
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_rounding_does_alone(text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,3 +250,22 @@ def test_json_holds_what_follows_from_the_numbers() -> None:
     assert value["first_step"] == 2
     assert value["largest_loss_difference"] == 0.5
     assert value["toolkit"]["memory"]["total"] == 32
+
+
+def test_the_figure_says_what_is_drawn() -> None:
+    pytest.importorskip("matplotlib", reason="of the extra 'plots'")
+    found = comparison([3.0, 2.0, 1.0], [3.0, 2.0, 1.5])
+    figure = comparison_figure(found)
+    losses, differences, seconds, hidden = figure.axes
+    for axes in (losses, differences, seconds):
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    assert list(losses.lines[1].get_ydata()) == [3.0, 2.0, 1.5]
+    assert list(differences.lines[0].get_ydata()) == [1e-10, 1e-10, 0.5]
+    for axes in (differences, hidden):
+        assert "0 is drawn at the bottom" in axes.get_xlabel()
+    # Seconds are 9, 1, 3; the first step does not count.
+    assert {line.get_ydata()[0] for line in seconds.lines[1::2]} == {2000.0}
+    assert [tick.get_text() for tick in hidden.get_xticklabels()] == ["logits"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "toolkit", "huggingface", "between the two", "tolerance, 0.0001",
+    ]  # fmt: skip

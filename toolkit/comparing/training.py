@@ -34,7 +34,8 @@ from toolkit.training.transformers_loss import loss_of_twin
 STEPS = 50
 _NOT_COMPARED = (
     "backend", "out", "speedrun", "max_steps", "max_time", "track", "track_internals", "track_text",
-    "ema", "parallel", "init",
+    "ema", "parallel", "init", "eval_every", "sample_every", "checkpoint_every", "early_stop",
+    "log_every", "latest", "world",
 )  # fmt: skip
 
 OnStep = Callable[[int, float, float], None]
@@ -70,6 +71,8 @@ def compare_backends(
     for name in _NOT_COMPARED:
         if name in options:
             raise UsageError(f"A comparison takes no {name}: leave it out.")
+    if options.get("task") is None and options.get("block_size") == 1:
+        raise UsageError("--block-size 1 leaves no place to generate into: expected at least 2")
     usual: dict[str, Any] = {"dtype": "float32"}
     if options.get("task") is not None:
         for name in ("src_tokenizer", "tgt_tokenizer"):
