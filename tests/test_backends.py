@@ -64,13 +64,13 @@ def steps(run: toolkit.Run) -> list[dict[str, Any]]:
     [
         ("modern", {}),
         ("gpt2", {}),
-        # Everything that changes what a step is, and Muon on matrices that are kept transposed.
+        # Everything that changes what a step is, the same dropout, and Muon on matrices that are kept transposed.
         (
             "gpt2",
             {
                 "optimizer": "muon", "learning_rate": 0.02, "weight_decay": 0.1, "ema": 0.9,
                 "layer_decay": 0.8, "grad_accumulation": 2, "gradient_checkpointing": True,
-                "tie_embeddings": False, "label_smoothing": 0.1,
+                "tie_embeddings": False, "label_smoothing": 0.1, "dropout": 0.1,
             },
         ),
         # Llama's layout, grouped heads, no clipping.
