@@ -64,7 +64,8 @@ def steps(run: toolkit.Run) -> list[dict[str, Any]]:
     [
         ("modern", {}),
         ("gpt2", {}),
-        # Everything that changes what a step is, the same dropout, and Muon on matrices that are kept transposed.
+        # Everything that changes what a step is, with the same dropout, and Muon on matrices that
+        # are kept transposed.
         (
             "gpt2",
             {
@@ -173,10 +174,13 @@ def test_bfloat16_is_near(text: str) -> None:
     assert max(map(abs, differences)) > LOSS_TOLERANCE  # it was not float32
 
 
-def test_variables_of_accelerate_change_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which would win over what our options leave out: it would compute in bfloat16."""
+def test_variables_of_launchers_change_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate's would win over what our options leave out: it would compute in bfloat16. And it
+    would look for other processes where not all of torchrun's are set."""
     exact = train(text, "huggingface", preset="gpt2", max_steps=2)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
     run = train(text, "huggingface", preset="gpt2", max_steps=2, out="run")
     assert [row["loss"] for row in steps(run)] == [row["loss"] for row in steps(exact)]
     assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"

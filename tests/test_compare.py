@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,12 @@ import torch
 
 import toolkit
 from toolkit.cli import main
-from toolkit.comparing.differences import forward_differences, gradient_differences
+from toolkit.comparing.differences import (
+    forward_differences,
+    gradient_differences,
+    weight_difference,
+)
+from toolkit.comparing.measurements import Step, generation_speeds, step_memory, timed_step
 from toolkit.comparing.report import comparison_figure, comparison_to_json
 from toolkit.comparing.result import Comparison, Difference, Memory, Side
 from toolkit.comparing_view import print_comparison
@@ -19,6 +25,8 @@ from toolkit.errors import UsageError
 from toolkit.models import create_model
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.models.interop import to_hf_state_dict
+from toolkit.training import Trainer
+from toolkit.training.distributed import SET_BY_TORCHRUN
 
 pytest.importorskip("transformers", reason="of the extra 'hf'")
 pytest.importorskip("accelerate", reason="of the extra 'hf'")
@@ -111,6 +119,74 @@ def test_gradients_are_compared_tensor_by_tensor(preset: str) -> None:
         expected = float((ours[name] - theirs[name]).abs().max())
         assert each.largest == pytest.approx(expected, rel=1e-4, abs=1e-9), name
     assert max(each.relative for each in found.values()) > 1e-3
+
+
+def test_the_weight_that_differs_most_is_named() -> None:
+    one, other = twin("gpt2"), twin("gpt2")
+    assert weight_difference(one, other).largest == 0.0
+    with torch.no_grad():
+        other.hf.transformer.h[1].mlp.c_fc.weight[3, 2] += 0.25
+        other.hf.transformer.ln_f.bias[1] -= 0.125
+    found = weight_difference(one, other)
+    assert found.name == "transformer.h.1.mlp.c_fc.weight"
+    assert found.largest == pytest.approx(0.25, rel=1e-6)
+
+
+def test_activations_are_what_is_kept_beside_the_weights() -> None:
+    layer = torch.nn.Linear(3, 5)
+    x = torch.ones(2, 3, requires_grad=True)
+    trainer: Any = SimpleNamespace(
+        trained=layer, optimizer=torch.optim.AdamW(layer.parameters()), dtype=torch.float32,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    found = step_memory(trainer, lambda: layer(x).relu().sum(), None)
+    # Of the input 2 · 3 numbers, of ReLU's result 2 · 5; the matrix, kept as well, is a weight.
+    assert found == Memory(4 * 20, 4 * 20, 0, 4 * (6 + 10))
+
+
+def test_generation_is_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the writers move."""
+    now, turns = [0.0], []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    rounds = {"fast": [90.0, 2.0, 4.0, 1.0, 2.0, 7.0], "slow": [90.0, 8.0, 8.0, 9.0, 8.0, 80.0]}
+
+    def writer(name: str) -> Any:
+        seconds = iter(rounds[name])
+
+        def write(count: int) -> list[int]:
+            now[0] += next(seconds)
+            turns.append(name)
+            return list(range(count))
+
+        return write
+
+    writers = {name: writer(name) for name in rounds}
+    speeds, texts = generation_speeds(writers, 16, torch.device("cpu"))
+    # The medians are 2 s and 8 s: the first round does not count.
+    assert speeds == {"fast": 8.0, "slow": 2.0}
+    assert texts["slow"] == list(range(16))
+    assert turns == ["fast", "slow"] * 6
+
+
+def test_the_first_to_step_changes(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+
+    def noting(trainer: Trainer) -> Step:
+        order.append(trainer.config.backend)
+        return timed_step(trainer)
+
+    monkeypatch.setattr("toolkit.comparing.training.timed_step", noting)
+    small: dict[str, Any] = {**SHAPE, "n_layer": 1, "batch_size": 2, "device": "cpu"}
+    toolkit.compare_backends(text, "char", steps=3, **small)
+    ours, theirs = "toolkit", "huggingface"
+    assert order == [ours, theirs, theirs, ours, ours, theirs]
+
+
+def test_several_processes_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SET_BY_TORCHRUN:
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(UsageError, match="in one process: leave torchrun out"):
+        toolkit.compare_backends(text, "char")
 
 
 def side(name: str, losses: list[float], seconds: tuple[float, ...] = (9.0, 1.0, 3.0)) -> Side:

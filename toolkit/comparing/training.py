@@ -28,6 +28,7 @@ from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.pipeline import TrainingSession
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import Trainer
+from toolkit.training.distributed import launched
 from toolkit.training.losses import training_losses
 from toolkit.training.transformers_loss import loss_of_twin
 
@@ -61,11 +62,13 @@ def compare_backends(
         options: as for `toolkit.train`.
 
     Raises:
-        UsageError: no step, an option that a comparison cannot have, or a model that transformers
-            has not.
+        UsageError: no step, several processes, an option that a comparison cannot have, or a model
+            that transformers has not.
         MissingExtraError: transformers or accelerate is not installed.
         ToolkitError: as `TrainingSession.start` and `Trainer.train_step`.
     """
+    if launched():
+        raise UsageError("A comparison runs in one process: leave torchrun out.")
     if steps < 1:
         raise UsageError(f"--steps {steps} must be at least 1")
     for name in _NOT_COMPARED:

@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from toolkit.models.hf_twin import HuggingFaceTwin
+from toolkit.training.distributed import SET_BY_TORCHRUN, launched
 from toolkit.training.optimizers import Optimizer
 from toolkit.training.transformers_loss import StepLoss
 
@@ -286,10 +287,14 @@ def _without_variables() -> Iterator[None]:
     """A context without the variables that change what our options say, or what is printed.
 
     accelerate reads its own where `TrainingArguments` say nothing: in bfloat16 it computes with
-    ACCELERATE_MIXED_PRECISION=bf16, and `accelerate launch` sets more. With WANDB_MODE transformers
-    writes to standard output when it is imported; to wandb it reports nothing here.
+    ACCELERATE_MIXED_PRECISION=bf16, and `accelerate launch` sets more. Of torchrun's, which others
+    set as well, it takes a part for the whole. With WANDB_MODE transformers writes to standard
+    output when it is imported; to wandb it reports nothing here.
     """
-    names = [name for name in os.environ if name.startswith("ACCELERATE_") or name == "WANDB_MODE"]
+    away = {name for name in os.environ if name.startswith("ACCELERATE_")} | {"WANDB_MODE"}
+    if not launched():
+        away |= set(SET_BY_TORCHRUN)
+    names = away & os.environ.keys()
     taken = {name: os.environ.pop(name) for name in names}
     try:
         yield
