@@ -121,6 +121,18 @@ def test_gradients_are_compared_tensor_by_tensor(preset: str) -> None:
     assert max(each.relative for each in found.values()) > 1e-3
 
 
+def test_nothing_is_dropped_out_while_numbers_are_compared() -> None:
+    model = create_model("gpt", V, preset="gpt2", dropout=0.5, **SHAPE)
+    pair = HuggingFaceTwin(model)
+    pair.model.train()
+    pair.hf.eval()
+    hidden, logits = forward_differences(pair, batch(), torch.float32)
+    gradients = gradient_differences(pair, batch(), torch.float32)
+    for point in (*hidden, logits, *gradients):
+        assert point.largest < 1e-5  # float32 sums in another order; half the numbers would be 0
+    assert (pair.model.training, pair.hf.training) == (True, False)
+
+
 def test_the_weight_that_differs_most_is_named() -> None:
     one, other = twin("gpt2"), twin("gpt2")
     assert weight_difference(one, other).largest == 0.0
@@ -210,6 +222,9 @@ def test_where_losses_first_differ() -> None:
     assert found.largest_loss_difference == pytest.approx(0.2)
     assert comparison([3.0, 2.0], [3.0, 2.0]).first_step is None
     assert comparison([3.0, float("nan")], [3.0, 2.0]).first_step == 2
+    assert found.first_layer is None
+    apart = Difference("logits", 0.5, 1.0)
+    assert dataclasses.replace(found, logits=apart).first_layer == "logits"
     assert found.toolkit.median_seconds == 2.0  # of all steps but the first
     assert found.toolkit.memory.total == 32
 

@@ -216,6 +216,11 @@ def _twin_of(trainer: Trainer) -> HuggingFaceTwin:
 
 
 def _same_at_first(a: list[int], b: list[int]) -> int:
+    """How many are the same before the first that is not.
+
+    >>> _same_at_first([4, 5, 6], [4, 7, 6]), _same_at_first([4, 5], [4, 5])
+    (1, 2)
+    """
     for number, (one, other) in enumerate(zip(a, b, strict=True)):
         if one != other:
             return number
