@@ -342,6 +342,8 @@ def test_gradient_checkpointing_computes_a_block_twice(
         ({"model": "bigram"}, "no model with these parts. It has gpt's presets"),
         ({"position": "alibi"}, "no model with these parts. With --position rotary it has one"),
         ({"preset": "gpt2", "window": 4, "bias": False}, "With --bias --window 0 it has one"),
+        # Heads of an odd width, which rotary positions would refuse.
+        ({"preset": "gpt2", "head_dim": 9}, "With --head-dim 16 it has one"),
         ({"preset": "gpt2", "head_dim": 8}, "With --head-dim 16 it has one"),
         ({"norm_order": "post", "bias": True}, "With --no-bias --norm-order pre it has one"),
         ({"task": "copy", "mlp": "swiglu"}, "With --mlp relu it has one"),

@@ -11,6 +11,7 @@ Left out: models without a counterpart, OpenAI's first GPT, dropout that the cou
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -174,12 +175,10 @@ def _what_it_has(config: ModelConfig) -> str:
     """What to change, for a model that transformers lacks; the least that will do."""
     if getattr(config, "source_vocab_size", 0):
         return "Its encoder-decoders are with one vocabulary for both sides: use --tokenizer."
-    shape: Any = config
-    changes = [
-        _changes(config, parts)
-        for parts in _PARTS.get(type(config), ())
-        if "head_dim" not in parts or shape.n_embd % shape.n_head == 0
-    ]
+    changes = []
+    for parts in _PARTS.get(type(config), ()):
+        with contextlib.suppress(UsageError):  # parts that its numbers do not go with
+            changes.append(_changes(config, parts))
     if not changes:
         return "It has gpt's presets, and for a --task the encoder-decoder of the paper."
     least = min(changes, key=len)
