@@ -1,5 +1,6 @@
 """`--backend huggingface`: the same training by transformers, step for step."""
 
+import os
 import random
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from toolkit.models.hf_twin import HuggingFaceTwin, require_twin
 from toolkit.pipeline import TrainingSession
 from toolkit.training import StepDone, TrainConfig
 from toolkit.training.backends import trainer_class
+from toolkit.training.huggingface import HuggingFaceTrainer
 from toolkit.training.losses import smoothed_losses
 from toolkit.training.optimizers import make_optimizer
 from toolkit.training.transformers_loss import StepLoss
@@ -62,13 +64,14 @@ def steps(run: toolkit.Run) -> list[dict[str, Any]]:
     [
         ("modern", {}),
         ("gpt2", {}),
-        # Everything that changes what a step is, and Muon on matrices that are kept transposed.
+        # Everything that changes what a step is, with the same dropout, and Muon on matrices that
+        # are kept transposed.
         (
             "gpt2",
             {
                 "optimizer": "muon", "learning_rate": 0.02, "weight_decay": 0.1, "ema": 0.9,
                 "layer_decay": 0.8, "grad_accumulation": 2, "gradient_checkpointing": True,
-                "tie_embeddings": False, "label_smoothing": 0.1,
+                "tie_embeddings": False, "label_smoothing": 0.1, "dropout": 0.1,
             },
         ),
         # Llama's layout, grouped heads, no clipping.
@@ -169,6 +172,32 @@ def test_bfloat16_is_near(text: str) -> None:
     exact = train(text, "toolkit", preset="gpt2", max_steps=5, out="exact")
     differences = [a["loss"] - b["loss"] for a, b in zip(steps(exact), steps(theirs), strict=True)]
     assert max(map(abs, differences)) > LOSS_TOLERANCE  # it was not float32
+
+
+def test_variables_of_launchers_change_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate's would win over what our options leave out: it would compute in bfloat16. And it
+    would look for other processes where not all of torchrun's are set."""
+    exact = train(text, "huggingface", preset="gpt2", max_steps=2)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    run = train(text, "huggingface", preset="gpt2", max_steps=2, out="run")
+    assert [row["loss"] for row in steps(run)] == [row["loss"] for row in steps(exact)]
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "bf16"
+
+
+@pytest.mark.slow
+def test_transformers_does_not_print_when_it_is_imported(text: str) -> None:
+    """In a process of its own, for it is imported once."""
+    code = (
+        "import toolkit\n"
+        f"toolkit.train({text!r}, 'char', backend='huggingface', max_steps=1, **{SMALL!r})"
+    )
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == ""
 
 
 def test_an_interrupted_run_goes_on_to_the_bit(text: str) -> None:
@@ -288,11 +317,36 @@ def test_an_optimizer_has_each_parameter_of_the_twin_once() -> None:
             assert sorted(map(id, found)) == sorted(map(id, twin.hf.parameters()))
 
 
+@pytest.mark.parametrize(("checkpointing", "times"), [(False, 1), (True, 2)])
+def test_gradient_checkpointing_computes_a_block_twice(
+    text: str, checkpointing: bool, times: int
+) -> None:
+    """Which the losses do not show."""
+    session = TrainingSession.start(
+        text, "char", backend="huggingface", out="run", gradient_checkpointing=checkpointing,
+        **SMALL,
+    )  # fmt: skip
+    assert isinstance(session.trainer, HuggingFaceTrainer)
+    calls = []
+    mlp: torch.nn.Module = session.trainer.twin.hf.model.layers[0].mlp
+    # Before it: the second time torch stops where it has all that the backward pass wants.
+    mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    session.trainer.train_step()
+    session.trainer.close()
+    assert len(calls) == times
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "bigram"}, "transformers has no model with these parts"),
-        ({"position": "alibi"}, "transformers has no model with these parts"),
+        ({"model": "bigram"}, "no model with these parts. It has gpt's presets"),
+        ({"position": "alibi"}, "no model with these parts. With --position rotary it has one"),
+        ({"preset": "gpt2", "window": 4, "bias": False}, "With --bias --window 0 it has one"),
+        # Heads of an odd width, which rotary positions would refuse.
+        ({"preset": "gpt2", "head_dim": 9}, "With --head-dim 16 it has one"),
+        ({"preset": "gpt2", "head_dim": 8}, "With --head-dim 16 it has one"),
+        ({"norm_order": "post", "bias": True}, "With --no-bias --norm-order pre it has one"),
+        ({"task": "copy", "mlp": "swiglu"}, "With --mlp relu it has one"),
         ({"dropout": 0.1}, "drops out attention weights alone"),
         ({"compile": True}, "--compile is not for --backend huggingface"),
         ({"dtype": "float16"}, "--dtype float16 on a CPU is not for --backend huggingface"),

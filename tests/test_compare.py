@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,21 @@ import torch
 
 import toolkit
 from toolkit.cli import main
-from toolkit.comparing.differences import forward_differences, gradient_differences
-from toolkit.comparing.report import comparison_to_json
+from toolkit.comparing.differences import (
+    forward_differences,
+    gradient_differences,
+    weight_difference,
+)
+from toolkit.comparing.measurements import Step, generation_speeds, step_memory, timed_step
+from toolkit.comparing.report import comparison_figure, comparison_to_json
 from toolkit.comparing.result import Comparison, Difference, Memory, Side
 from toolkit.comparing_view import print_comparison
 from toolkit.errors import UsageError
 from toolkit.models import create_model
 from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.models.interop import to_hf_state_dict
+from toolkit.training import Trainer
+from toolkit.training.distributed import SET_BY_TORCHRUN
 
 pytest.importorskip("transformers", reason="of the extra 'hf'")
 pytest.importorskip("accelerate", reason="of the extra 'hf'")
@@ -113,6 +121,86 @@ def test_gradients_are_compared_tensor_by_tensor(preset: str) -> None:
     assert max(each.relative for each in found.values()) > 1e-3
 
 
+def test_nothing_is_dropped_out_while_numbers_are_compared() -> None:
+    model = create_model("gpt", V, preset="gpt2", dropout=0.5, **SHAPE)
+    pair = HuggingFaceTwin(model)
+    pair.model.train()
+    pair.hf.eval()
+    hidden, logits = forward_differences(pair, batch(), torch.float32)
+    gradients = gradient_differences(pair, batch(), torch.float32)
+    for point in (*hidden, logits, *gradients):
+        assert point.largest < 1e-5  # float32 sums in another order; half the numbers would be 0
+    assert (pair.model.training, pair.hf.training) == (True, False)
+
+
+def test_the_weight_that_differs_most_is_named() -> None:
+    one, other = twin("gpt2"), twin("gpt2")
+    assert weight_difference(one, other).largest == 0.0
+    with torch.no_grad():
+        other.hf.transformer.h[1].mlp.c_fc.weight[3, 2] += 0.25
+        other.hf.transformer.ln_f.bias[1] -= 0.125
+    found = weight_difference(one, other)
+    assert found.name == "transformer.h.1.mlp.c_fc.weight"
+    assert found.largest == pytest.approx(0.25, rel=1e-6)
+
+
+def test_activations_are_what_is_kept_beside_the_weights() -> None:
+    layer = torch.nn.Linear(3, 5)
+    x = torch.ones(2, 3, requires_grad=True)
+    trainer: Any = SimpleNamespace(
+        trained=layer, optimizer=torch.optim.AdamW(layer.parameters()), dtype=torch.float32,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    found = step_memory(trainer, lambda: layer(x).relu().sum(), None)
+    # Of the input 2 · 3 numbers, of ReLU's result 2 · 5; the matrix, kept as well, is a weight.
+    assert found == Memory(4 * 20, 4 * 20, 0, 4 * (6 + 10))
+
+
+def test_generation_is_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the writers move."""
+    now, turns = [0.0], []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    rounds = {"fast": [90.0, 2.0, 4.0, 1.0, 2.0, 7.0], "slow": [90.0, 8.0, 8.0, 9.0, 8.0, 80.0]}
+
+    def writer(name: str) -> Any:
+        seconds = iter(rounds[name])
+
+        def write(count: int) -> list[int]:
+            now[0] += next(seconds)
+            turns.append(name)
+            return list(range(count))
+
+        return write
+
+    writers = {name: writer(name) for name in rounds}
+    speeds, texts = generation_speeds(writers, 16, torch.device("cpu"))
+    # The medians are 2 s and 8 s: the first round does not count.
+    assert speeds == {"fast": 8.0, "slow": 2.0}
+    assert texts["slow"] == list(range(16))
+    assert turns == ["fast", "slow"] * 6
+
+
+def test_the_first_to_step_changes(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+
+    def noting(trainer: Trainer) -> Step:
+        order.append(trainer.config.backend)
+        return timed_step(trainer)
+
+    monkeypatch.setattr("toolkit.comparing.training.timed_step", noting)
+    small: dict[str, Any] = {**SHAPE, "n_layer": 1, "batch_size": 2, "device": "cpu"}
+    toolkit.compare_backends(text, "char", steps=3, **small)
+    ours, theirs = "toolkit", "huggingface"
+    assert order == [ours, theirs, theirs, ours, ours, theirs]
+
+
+def test_several_processes_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SET_BY_TORCHRUN:
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(UsageError, match="in one process: leave torchrun out"):
+        toolkit.compare_backends(text, "char")
+
+
 def side(name: str, losses: list[float], seconds: tuple[float, ...] = (9.0, 1.0, 3.0)) -> Side:
     memory = Memory(4, 4, 8, 16)
     return Side(name, "A", 1, tuple(losses), tuple(losses), seconds, memory, 5.0)
@@ -134,6 +222,9 @@ def test_where_losses_first_differ() -> None:
     assert found.largest_loss_difference == pytest.approx(0.2)
     assert comparison([3.0, 2.0], [3.0, 2.0]).first_step is None
     assert comparison([3.0, float("nan")], [3.0, 2.0]).first_step == 2
+    assert found.first_layer is None
+    apart = Difference("logits", 0.5, 1.0)
+    assert dataclasses.replace(found, logits=apart).first_layer == "logits"
     assert found.toolkit.median_seconds == 2.0  # of all steps but the first
     assert found.toolkit.memory.total == 32
 
@@ -202,14 +293,20 @@ def test_what_cannot_be_compared_is_refused(text: str, capsys: pytest.CaptureFix
     for options, message in (
         ({"steps": 0}, "--steps 0 must be at least 1"),
         ({"backend": "toolkit"}, "takes no backend"),
+        ({"eval_every": 1}, "takes no eval_every"),
+        ({"block_size": 1}, "--block-size 1 leaves no place to generate into"),
         ({"model": "bigram"}, "transformers has no model with these parts"),
     ):
         with pytest.raises(UsageError, match=message):
             toolkit.compare_backends(text, "char", **options)
-    with pytest.raises(SystemExit) as exit_info:
-        main(["compare", "-c", text, "-t", "char", "--model", "single-head"])
-    assert exit_info.value.code == 2
-    assert "transformers has no model" in " ".join(capsys.readouterr().err.split())
+    for arguments, message in (
+        (["--model", "single-head"], "transformers has no model"),
+        (["--out", text], "is a file; expected a folder"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            main(["compare", "-c", text, "-t", "char", *arguments])
+        assert exit_info.value.code == 2
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_rounding_does_alone(text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,3 +341,22 @@ def test_json_holds_what_follows_from_the_numbers() -> None:
     assert value["first_step"] == 2
     assert value["largest_loss_difference"] == 0.5
     assert value["toolkit"]["memory"]["total"] == 32
+
+
+def test_the_figure_says_what_is_drawn() -> None:
+    pytest.importorskip("matplotlib", reason="of the extra 'plots'")
+    found = comparison([3.0, 2.0, 1.0], [3.0, 2.0, 1.5])
+    figure = comparison_figure(found)
+    losses, differences, seconds, hidden = figure.axes
+    for axes in (losses, differences, seconds):
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    assert list(losses.lines[1].get_ydata()) == [3.0, 2.0, 1.5]
+    assert list(differences.lines[0].get_ydata()) == [1e-10, 1e-10, 0.5]
+    for axes in (differences, hidden):
+        assert "0 is drawn at the bottom" in axes.get_xlabel()
+    # Seconds are 9, 1, 3; the first step does not count.
+    assert {line.get_ydata()[0] for line in seconds.lines[1::2]} == {2000.0}
+    assert [tick.get_text() for tick in hidden.get_xticklabels()] == ["logits"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "toolkit", "huggingface", "between the two", "tolerance, 0.0001",
+    ]  # fmt: skip

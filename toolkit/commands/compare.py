@@ -145,6 +145,7 @@ def compare(
     from toolkit.comparing.report import comparison_to_json, write_comparison
     from toolkit.comparing.training import compare_backends
     from toolkit.corpora import Corpus, load_corpus
+    from toolkit.errors import UsageError
     from toolkit.materials.choosing import require_task
     from toolkit.tokenizers.registry import class_of_spec
 
@@ -153,6 +154,8 @@ def compare(
     if task is None:
         require_task(model, src_tokenizer, tgt_tokenizer)
     refuse_of_texts(context, task)
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; expected a folder.")
     text: Corpus | str = corpus
     if task is None:
         with console.progress_bars(quiet or json) as show:

@@ -80,6 +80,8 @@ def comparison_figure(found: Comparison) -> Figure:
         lines += _draw_loss_differences(axes["differences"], found)
         _draw_seconds(axes["seconds"], found, styles)
         limit = _draw_hidden(axes["hidden"], found)
+        for name in ("losses", "differences", "seconds"):
+            plain_numbers(axes[name].xaxis, most=5, whole=True)
         legend_below(figure, [*lines, limit])
     return figure
 
@@ -107,11 +109,10 @@ def _draw_loss_differences(axes: Any, found: Comparison) -> list[Any]:
         (points,) = axes.plot(steps, drawn, look, **style)
         return points
 
-    draw(found.loss_differences, "o", color="black", ms=2.5)
-    named = []
+    named = [draw(found.loss_differences, "o", color="black", ms=2.5, label="between the two")]
     if found.own_differences:
         color = series_style(2).color
-        named = [draw(found.own_differences, "x", color=color, ms=3, label="last bits changed")]
+        named += [draw(found.own_differences, "x", color=color, ms=3, label="last bits changed")]
     axes.axhline(LOSS_TOLERANCE, color=GREY, lw=0.9, ls=(0, (4, 1.5)))
     axes.set_yscale("log")
     axes.set(xlabel="step (0 is drawn at the bottom)", ylabel="|difference of the losses|")
@@ -146,5 +147,8 @@ def _draw_hidden(axes: Any, found: Comparison) -> Any:
     names = [points[place].name.replace("blocks.", "") for place in shown]
     axes.set_xticks(shown, names, rotation=90)
     axes.margins(x=0.01)
-    axes.set(ylabel="relative difference")
+    axes.set(
+        xlabel="hidden states and logits, as they are computed (0 is drawn at the bottom)",
+        ylabel="difference / largest number",
+    )
     return limit

@@ -28,13 +28,15 @@ from toolkit.models.hf_twin import HuggingFaceTwin
 from toolkit.pipeline import TrainingSession
 from toolkit.tokenizers import Tokenizer
 from toolkit.training import Trainer
+from toolkit.training.distributed import launched
 from toolkit.training.losses import training_losses
 from toolkit.training.transformers_loss import loss_of_twin
 
 STEPS = 50
 _NOT_COMPARED = (
     "backend", "out", "speedrun", "max_steps", "max_time", "track", "track_internals", "track_text",
-    "ema", "parallel", "init",
+    "ema", "parallel", "init", "eval_every", "sample_every", "checkpoint_every", "early_stop",
+    "log_every", "latest", "world",
 )  # fmt: skip
 
 OnStep = Callable[[int, float, float], None]
@@ -60,16 +62,20 @@ def compare_backends(
         options: as for `toolkit.train`.
 
     Raises:
-        UsageError: no step, an option that a comparison cannot have, or a model that transformers
-            has not.
+        UsageError: no step, several processes, an option that a comparison cannot have, or a model
+            that transformers has not.
         MissingExtraError: transformers or accelerate is not installed.
         ToolkitError: as `TrainingSession.start` and `Trainer.train_step`.
     """
+    if launched():
+        raise UsageError("A comparison runs in one process: leave torchrun out.")
     if steps < 1:
         raise UsageError(f"--steps {steps} must be at least 1")
     for name in _NOT_COMPARED:
         if name in options:
             raise UsageError(f"A comparison takes no {name}: leave it out.")
+    if options.get("task") is None and options.get("block_size") == 1:
+        raise UsageError("--block-size 1 leaves no place to generate into: expected at least 2")
     usual: dict[str, Any] = {"dtype": "float32"}
     if options.get("task") is not None:
         for name in ("src_tokenizer", "tgt_tokenizer"):
@@ -210,6 +216,11 @@ def _twin_of(trainer: Trainer) -> HuggingFaceTwin:
 
 
 def _same_at_first(a: list[int], b: list[int]) -> int:
+    """How many are the same before the first that is not.
+
+    >>> _same_at_first([4, 5, 6], [4, 7, 6]), _same_at_first([4, 5], [4, 5])
+    (1, 2)
+    """
     for number, (one, other) in enumerate(zip(a, b, strict=True)):
         if one != other:
             return number

@@ -11,7 +11,9 @@ Left out: models without a counterpart, OpenAI's first GPT, dropout that the cou
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +22,27 @@ from torch import Tensor, nn
 
 from toolkit.errors import MissingExtraError, UsageError
 from toolkit.models.base import LanguageModel
-from toolkit.models.config import ModelConfig
+from toolkit.models.config import PRESETS, GPTConfig, ModelConfig, flag
+from toolkit.models.encoder_decoder_config import EncoderDecoderConfig
 from toolkit.models.hf_configs import hf_config, hf_layout
 from toolkit.models.interop import StoredTensor, stored_tensors, whole_stream
 from toolkit.models.taps import tap_of
 
 TWIN_LAYOUTS = ("gpt2", "llama", "marian", "mistral", "pegasus", "qwen3")
 _PACKAGES = ("transformers", "accelerate")
+# What a model of transformers' has by all means, as far as ours can be without; 0: the usual.
+_PARTS: dict[type[ModelConfig], tuple[dict[str, Any], ...]] = {
+    GPTConfig: (
+        {**PRESETS["modern"], "norm_order": "pre"},
+        {**PRESETS["gpt2"], "norm_order": "pre", "window": 0, "n_kv_head": 0, "head_dim": 0},
+    ),
+    EncoderDecoderConfig: (
+        {
+            "norm": "layernorm", "norm_eps": 1e-5, "mlp": "relu", "bias": True,
+            "tie_embeddings": True, "head_dim": 0,
+        },
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,22 +158,52 @@ def require_twin(config: ModelConfig) -> str:
     """
     layout = hf_layout(config)
     if layout not in TWIN_LAYOUTS:
-        raise UsageError(
-            "--backend huggingface: transformers has no model with these parts. It has the presets "
-            "gpt2 and modern of gpt, what differs from them as Llama and Mistral do, and the "
-            "encoder-decoder of the paper with one vocabulary for both sides."
-        )
+        raise UsageError(f"transformers has no model with these parts. {_what_it_has(config)}")
     dropout = float(getattr(config, "dropout", 0.0))
     if dropout and layout not in ("gpt2", "marian", "pegasus"):
         raise UsageError(
-            f"--dropout {dropout:g} with --backend huggingface: transformers' {layout} drops out "
-            "attention weights alone, so it would be another model. Use --dropout 0, or --preset "
-            "gpt2."
+            f"--dropout {dropout:g}: transformers' {layout} drops out attention weights alone, so "
+            "it would be another model. Use --dropout 0, or --preset gpt2."
         )
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError("hf", "--backend huggingface")
+            raise MissingExtraError("hf", "training by transformers")
     return str(layout)
+
+
+def _what_it_has(config: ModelConfig) -> str:
+    """What to change, for a model that transformers lacks; the least that will do."""
+    if getattr(config, "source_vocab_size", 0):
+        return "Its encoder-decoders are with one vocabulary for both sides: use --tokenizer."
+    changes = []
+    for parts in _PARTS.get(type(config), ()):
+        with contextlib.suppress(UsageError):  # parts that its numbers do not go with
+            changes.append(_changes(config, parts))
+    if not changes:
+        return "It has gpt's presets, and for a --task the encoder-decoder of the paper."
+    least = min(changes, key=len)
+    said = [
+        _switch(name, value) if isinstance(value, bool) else f"{flag(name)} {value}"
+        for name, value in least.items()
+    ]
+    return f"With {' '.join(said)} it has one."
+
+
+def _changes(config: ModelConfig, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the `parts` of a model of transformers' that `config` cannot do without."""
+    fitting = replace(config, **parts)
+    needed = {}
+    for name in parts:
+        tried = replace(fitting, **{name: getattr(config, name)})
+        if hf_layout(tried) in TWIN_LAYOUTS:
+            fitting = tried
+        else:
+            needed[name] = getattr(fitting, name)
+    return needed
+
+
+def _switch(name: str, on: bool) -> str:
+    return flag(name) if on else flag(f"no_{name}")
 
 
 def _build(model: LanguageModel, layout: str) -> Any:

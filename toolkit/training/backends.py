@@ -51,4 +51,6 @@ def refuse_options(config: TrainConfig, device: torch.device, *, alone: bool) ->
     }
     for option, given in wrong.items():
         if given:
-            raise UsageError(f"{option} is not for --backend huggingface: leave one of them out.")
+            raise UsageError(
+                f"{option} is not for --backend huggingface or toolkit compare: leave it out."
+            )

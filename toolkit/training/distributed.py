@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
     from toolkit.models import LanguageModel
 
-_SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # How long the others wait while the first one fetches a text and trains a tokenizer.
 _PATIENCE = timedelta(days=1)
 
 
 def launched() -> bool:
     """Whether torchrun, or something that sets the same variables, started this process."""
-    return all(name in os.environ for name in _SET_BY_TORCHRUN)
+    return all(name in os.environ for name in SET_BY_TORCHRUN)
 
 
 def is_main() -> bool:

@@ -98,8 +98,6 @@ class HuggingFaceTrainer(Trainer):
                     grad_clip=config.grad_clip,
                     label_smoothing=config.label_smoothing,
                     batch_size=config.batch_size // self._world.size,
-                    max_steps=config.max_steps,
-                    first_step=self.step,
                     seed=config.seed + self._world.rank,
                 ),
             )

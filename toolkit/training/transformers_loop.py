@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import random
 import tempfile
@@ -32,6 +33,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from toolkit.models.hf_twin import HuggingFaceTwin
+from toolkit.training.distributed import SET_BY_TORCHRUN, launched
 from toolkit.training.optimizers import Optimizer
 from toolkit.training.transformers_loss import StepLoss
 
@@ -49,8 +51,6 @@ class LoopOptions:
         grad_clip: the largest gradient norm; 0: no limit.
         label_smoothing: see `TrainConfig`.
         batch_size: rows of a batch, of this process.
-        max_steps: where the loop ends by itself; None: never.
-        first_step: steps done before.
         seed: of this process.
     """
 
@@ -60,8 +60,6 @@ class LoopOptions:
     grad_clip: float
     label_smoothing: float
     batch_size: int
-    max_steps: int | None
-    first_step: int
     seed: int
 
 
@@ -79,7 +77,7 @@ class TransformersLoop:
         self._thread: threading.Thread | None = None
         self._loss = torch.zeros((), device=options.device)
         self._grad_norm = math.nan
-        with _quiet():
+        with _quiet(), _without_variables():
             self._trainer = _make_trainer(self, twin, optimizer, options)
         self.scaler: torch.GradScaler | None = self._trainer.accelerator.scaler
 
@@ -92,15 +90,14 @@ class TransformersLoop:
             self._thread = threading.Thread(target=self._run, name="transformers", daemon=True)
             self._thread.start()
         self._orders.put(batches)
-        outcome = self._outcomes.get()
-        if outcome is not None:
+        problem = self._outcomes.get()
+        if problem is not None:
             self._thread = None
-            if not isinstance(outcome, _Ended):
-                raise outcome
+            raise problem
         return self._loss, self._grad_norm
 
     def close(self) -> None:
-        """End transformers' loop, if it has not ended by itself."""
+        """End transformers' loop."""
         if self._thread is not None:
             self._orders.put(None)
             self._thread.join()
@@ -115,8 +112,6 @@ class TransformersLoop:
             return
         except BaseException as problem:  # for the caller's side to raise
             self._outcomes.put(problem)
-        else:  # the last step was done
-            self._outcomes.put(_Ended())
 
     def batches(self) -> Iterator[dict[str, Tensor]]:
         """What transformers' loop reads; whoever asks for more has done a step."""
@@ -141,7 +136,7 @@ class TransformersLoop:
 
 
 class _Ended(Exception):  # noqa: N818  # a signal, no error
-    """transformers' loop is over: it was closed, or has done its last step."""
+    """The loop was closed."""
 
 
 class _Batches(IterableDataset[dict[str, Tensor]]):
@@ -205,14 +200,13 @@ def _make_trainer(
     step_loss = StepLoss(options.label_smoothing) if own_loss else None
 
     class Listener(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            state.global_step = options.first_step
-
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
         ) -> None:
             if logs and "grad_norm" in logs:
                 loop.note_grad_norm(float(logs["grad_norm"]))
+            # It would keep every step's until the end.
+            state.log_history.clear()
 
     class SteppedTrainer(Trainer):
         def get_train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
@@ -231,7 +225,8 @@ def _make_trainer(
     arguments = TrainingArguments(
         # Nothing is saved there, but it is made.
         output_dir=tempfile.gettempdir(),
-        max_steps=options.max_steps or 2**31,
+        # Whoever asks for the steps knows when it is enough.
+        max_steps=2**31,
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.grad_accumulation,
         # A batch's loss is a part of the mean over the targets of all processes' batches.
@@ -285,3 +280,23 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def _without_variables() -> Iterator[None]:
+    """A context without the variables that change what our options say, or what is printed.
+
+    accelerate reads its own where `TrainingArguments` say nothing: in bfloat16 it computes with
+    ACCELERATE_MIXED_PRECISION=bf16, and `accelerate launch` sets more. Of torchrun's, which others
+    set as well, it takes a part for the whole. With WANDB_MODE transformers writes to standard
+    output when it is imported; to wandb it reports nothing here.
+    """
+    away = {name for name in os.environ if name.startswith("ACCELERATE_")} | {"WANDB_MODE"}
+    if not launched():
+        away |= set(SET_BY_TORCHRUN)
+    names = away & os.environ.keys()
+    taken = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
