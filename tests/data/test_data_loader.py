@@ -241,6 +241,8 @@ def test_too_little_text_is_one_line_that_says_what_helps() -> None:
     with pytest.raises(UsageError, match=r"10 tokens.*--block-size 10.*below 10") as caught:
         BatchLoader(counting(10), batch_size=1, block_size=10, seed=0)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"1 tokens.* Use more text\.$"):
+        BatchLoader(counting(1), batch_size=1, block_size=1, seed=0)
     require_length(counting(10), "train", 9)
     with pytest.raises(UsageError, match="at least 2"):
         next(evaluation_batches(counting(5, 1), batch_size=1, block_size=4))

@@ -65,7 +65,7 @@ def test_trace_tells_the_steps(run: Run, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trace", "sun", "--layer", "2"], "--layer 2: this model has 2 layers, from 0."),
+        (["trace", "sun", "--layer", "2"], "--layer 2: this model has 2 in all, from 0."),
         (["trace", ""], "There is nothing to trace: the text has no tokens."),
         (["trace", "s" * 49], "49 tokens is longer than the model's --block-size 48."),
         (["trace", "é"], "'é'"),

@@ -163,7 +163,7 @@ def test_trace_tells_the_steps_of_a_pair(capsys: pytest.CaptureFixture[str]) -> 
     ids = greedy.generate("abc", strategy="greedy").ids[: run.model.block_size - 1]
     assert [token["id"] for token in written] == [27, *ids]
     for arguments, message in (
-        (["--layer", "2"], "--layer 2: this model has 2 layers, from 0."),
+        (["--layer", "2"], "--layer 2: this model has 2 in all, from 0."),
         (["--target", "é"], "'é'"),
     ):
         assert call("trace", "abc", "--run", "r", *arguments) == 2

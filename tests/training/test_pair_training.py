@@ -16,7 +16,7 @@ from toolkit.models import EncoderDecoderConfig, EncoderDecoderModel
 from toolkit.pair_recipes import PAIR_RECIPES, pair_model_options, pair_train_config
 from toolkit.tasks import load_task
 from toolkit.tokenizers import CharTokenizer
-from toolkit.training import Evaluated, Finished, TrainConfig, Trainer, validation_loss
+from toolkit.training import Evaluated, Finished, StepDone, TrainConfig, Trainer, validation_loss
 from toolkit.training.losses import training_losses
 from toolkit.training.schedules import learning_rate
 
@@ -120,7 +120,8 @@ def test_a_resumed_run_is_an_uninterrupted_one(smoothing: float, tmp_path: Path)
     list(first.run())
     second = Trainer(model(), pairs(), config(**options), folder=tmp_path / "b", score=score)
     second.load_checkpoint()
-    list(second.run())
+    lines = [event for event in second.run() if isinstance(event, StepDone)]
+    assert lines[0].tokens_per_second > 0  # those of the first part are known
     assert_same(weights(whole.model), weights(second.model))
     expected = [row for row in rows(tmp_path / "a") if row["kind"] == "step"]
     assert [row for row in rows(tmp_path / "b") if row["kind"] == "step"] == expected

@@ -59,7 +59,7 @@ def trace(
     n_layer = max((step.layer + 1 for step in steps.steps if step.layer is not None), default=0)
     for number in layer or ():
         if not 0 <= number < n_layer:
-            raise UsageError(f"--layer {number}: this model has {n_layer} layers, from 0.")
+            raise UsageError(f"--layer {number}: this model has {n_layer} in all, from 0.")
     if json:
         console.print_json(
             trace_view.walk_to_json(

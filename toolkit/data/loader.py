@@ -153,7 +153,8 @@ def require_length(dataset: TokenDataset, split: str, block_size: int) -> None:
     """Raise UsageError unless a window of `block_size` tokens and its targets fit."""
     longest = max((len(shard) for shard in dataset.shards(split)), default=0)
     if longest <= block_size:
+        shorter = f", or a --block-size below {longest}" if longest > 1 else ""
         raise UsageError(
             f"The {split} part has {longest} tokens; a window takes --block-size {block_size} "
-            f"and one more. Use more text, or a --block-size below {max(longest, 1)}."
+            f"and one more. Use more text{shorter}."
         )

@@ -42,10 +42,10 @@ class MetricsFile:
 class Speed:
     """Tokens per second from one line to the next."""
 
-    def __init__(self, tokens: int | None) -> None:
+    def __init__(self, tokens: int) -> None:
         """
         Args:
-            tokens: trained on so far; None where that is not known, and the first line has none.
+            tokens: trained on so far.
         """
         self._time = time.monotonic()
         self._tokens = tokens
@@ -55,7 +55,7 @@ class Speed:
         now = time.monotonic()
         before, passed = self._tokens, max(now - self._time, 1e-9)
         self._time, self._tokens = now, tokens
-        return (tokens - before) / passed if before is not None else 0.0
+        return (tokens - before) / passed
 
 
 def step_row(event: StepDone) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class Trainer:
         self.model.train()
         if self._compiles() and not clock.is_over():
             yield self._compile()
-        speed = Speed(None if progress.step else 0)
+        speed = Speed(self._tokens())
         while True:
             # First what belongs after the step that was done last, also by an interrupted run.
             # Asked once: time may run out below, and the last step must not miss its evaluation.
