@@ -96,11 +96,30 @@ def test_continue_adds_to_the_text(visit: Visit) -> None:
     expect(visit.page.locator("#branches button")).to_have_count(1)
 
 
+def test_a_token_that_cannot_be_seen_has_a_sign(visit: Visit) -> None:
+    texts = ["\f", "\u200b", "\u200b\r", "a\u200b", " ", "\n"]
+    visit.page.evaluate(
+        """async (tokens) => {
+            const { Output } = await import("/playground/page/output.js");
+            const place = document.querySelector("#output");
+            new Output(place, () => {}).show({ prompt: "To", tokens });
+        }""",
+        [{"text": text, "bytes": text.encode().hex(), "probability": 0.5} for text in texts],
+    )
+    tokens = visit.page.locator("#output .token").all()
+    signs = [token.get_attribute("data-signs") for token in tokens]
+    assert signs == ["U+000C", "U+200B", "U+200B␍", None, None, None]
+    assert all(token.bounding_box()["width"] > 0 for token in tokens)
+    # The signs are drawn, and are no part of the text that one copies.
+    assert visit.page.locator("#output").text_content() == "To" + "".join(texts)
+
+
 def test_stop_ends_the_request_on_the_server_too(browser: Any, words: Generator) -> None:
     embedding = next(m for m in words.model.modules() if isinstance(m, torch.nn.Embedding))
     hook = embedding.register_forward_hook(lambda *_: time.sleep(0.02))  # every step takes longer
     try:
         with running(words) as server, visiting(browser, server.url) as visit:
+            visit.page.get_by_label("Seed").fill("1")
             visit.page.get_by_label("Max tokens, as a number").fill("500")
             visit.page.get_by_label("Prompt").press("Control+Enter")
             visit.page.locator("#output .token").nth(2).wait_for()

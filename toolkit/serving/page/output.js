@@ -9,6 +9,7 @@ import {
   label,
   levelOf,
   percent,
+  signsOfUnseen,
   spoken,
 } from "./show.js";
 import { tooltips } from "./tooltip.js";
@@ -69,6 +70,11 @@ export class Output {
         "data-index": index,
       });
       if (made.textContent === "") made.classList.add("part");
+      const signs = signsOfUnseen(made.textContent);
+      if (signs) {
+        made.classList.add("unseen");
+        made.dataset.signs = signs;
+      }
       if (/^\n+$/u.test(made.textContent)) made.classList.add("newline");
       if (token.byHand) made.classList.add("by-hand");
       if (token.special) made.classList.add("special");

@@ -68,6 +68,13 @@ export function visibleCharacters(text) {
   });
 }
 
+// Signs for a text that would take no room on the page, such as "U+200B"; "" where it takes some.
+export function signsOfUnseen(text) {
+  const characters = visibleCharacters(text);
+  if (characters.some(([own, , isSign]) => !isSign || " \n\t".includes(own))) return "";
+  return characters.map(([, shown]) => shown).join("");
+}
+
 // A token in one line: signs for what has no look, bytes for a part of a character.
 export function label(token) {
   if (token.text === null) return token.bytes.replace(/../gu, "\\x$&");
