@@ -9,7 +9,7 @@ import {
   label,
   levelOf,
   percent,
-  signsOfUnseen,
+  signsOfInvisible,
   spoken,
 } from "./show.js";
 import { tooltips } from "./tooltip.js";
@@ -70,9 +70,9 @@ export class Output {
         "data-index": index,
       });
       if (made.textContent === "") made.classList.add("part");
-      const signs = signsOfUnseen(made.textContent);
+      const signs = signsOfInvisible(made.textContent);
       if (signs) {
-        made.classList.add("unseen");
+        made.classList.add("invisible");
         made.dataset.signs = signs;
       }
       if (/^\n+$/u.test(made.textContent)) made.classList.add("newline");

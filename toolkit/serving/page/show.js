@@ -69,7 +69,7 @@ export function visibleCharacters(text) {
 }
 
 // Signs for a text that would take no room on the page, such as "U+200B"; "" where it takes some.
-export function signsOfUnseen(text) {
+export function signsOfInvisible(text) {
   const characters = visibleCharacters(text);
   if (characters.some(([own, , isSign]) => !isSign || " \n\t".includes(own))) return "";
   return characters.map(([, shown]) => shown).join("");
