@@ -350,7 +350,7 @@ def test_dropout_is_where_the_paper_has_it() -> None:
     eye = torch.eye(C // H).expand(1, H, -1, -1)  # (1, H, S, D) with S = D
     keys = torch.randn(1, H, C // H, C // H)
     x, seen = torch.randn(1, 5, C), torch.ones(1, 1, 1, C // H, dtype=torch.bool)
-    cross.proj = nn.Identity()  # type: ignore[assignment]  # the heads side by side
+    cross.add_module("proj", nn.Identity())  # what comes out is the heads side by side
     cross.proj_dropout.p = 0.0
     plain = cross.eval()(x, (keys, eye), seen)
     check(plain, cross.train()(x, (keys, eye), seen))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toolkit.inspection import head_figures, layer_figures
 from toolkit.inspection.pair_figures import ORDER, PairTokens, pair_attention_figure
 from toolkit.inspection.pairs import STACKS
-from toolkit.inspection.pictures import GRADIENTS_OF_TRAINING, Picture
+from toolkit.inspection.pictures import GRADIENTS_OF_TRAINING, Picture, curves_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,11 +70,7 @@ def pair_pictures(
         "the weights." + (GRADIENTS_OF_TRAINING if training.snapshots else ""),
     )
     if training.curves is not None:
-        caption = (
-            "The losses while the model was trained, smoothed. They are read from the run's "
-            "metrics.jsonl."
-        )
-        yield Picture("training_curves", training.curves, "Training", caption)
+        yield curves_picture(training.curves)
 
 
 def _attention(inspector: PairInspector, tokens: PairTokens) -> Iterator[Picture]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import toolkit
-from toolkit.files import write_bytes, write_json, write_text
 from toolkit.inspection.findings import (
     AblationFinding,
     Contribution,
@@ -23,13 +22,12 @@ from toolkit.inspection.findings import (
     VectorStatistics,
 )
 from toolkit.inspection.pairs import ATTENTIONS, STACKS, PairHead, PairInspector
-from toolkit.inspection.report import PAGE_FILE, REPORT_FILE, REPORT_FORMAT
+from toolkit.inspection.report import REPORT_FORMAT
 from toolkit.jsonable import to_jsonable
 
 if TYPE_CHECKING:
     from toolkit.inspection.pair_figures import PairTokens
     from toolkit.inspection.pair_pictures import PairTraining
-    from toolkit.reporting.page import Markup
 
 
 @dataclass(frozen=True)
@@ -131,32 +129,24 @@ def write_pair_analysis(
         MissingExtraError: matplotlib is not installed.
         ToolkitError: a file could not be written.
     """
-    from toolkit.inspection.evolution import GIF_FILE, SECTION
-    from toolkit.inspection.page import animation_for_page, picture_for_page
     from toolkit.inspection.pair_evolution import pair_evolution_pictures, pair_head_forming
     from toolkit.inspection.pair_page import pair_page
     from toolkit.inspection.pair_pictures import pair_pictures
+    from toolkit.inspection.report_files import write_report
 
     snapshots = training.snapshots
-    followed = snapshots if len(snapshots) > 1 else ()
-    drawn = pair_pictures(analysis, inspector, tokens, training)
-    evolution = pair_evolution_pictures(followed, training.tokens) if followed else iter(())
-    # One figure at a time: those of long texts are large.
-    written: list[Path] = []
-    on_page: list[tuple[str, Markup]] = []
-    for picture in itertools.chain(drawn, evolution):
-        png, svg = picture.save(folder)
-        written += [png, svg]
-        on_page.append((picture.section, picture_for_page(picture, svg.read_text("utf-8"))))
-    if followed:
-        gif = pair_head_forming(followed, training.tokens)
-        write_bytes(folder / GIF_FILE, gif)
-        written.append(folder / GIF_FILE)
-        on_page.append((SECTION, animation_for_page(gif)))
-    write_json(folder / REPORT_FILE, analysis.to_json())
+    drawn, animation = pair_pictures(analysis, inspector, tokens, training), None
+    if len(snapshots) > 1:
+        drawn = itertools.chain(drawn, pair_evolution_pictures(snapshots, training.tokens))
+        animation = pair_head_forming(snapshots, training.tokens)
     weights = {
         kind: [inspector.attention(kind, layer) for layer in range(inspector.n_layer(kind))]
         for kind in ATTENTIONS
     }
-    write_text(folder / PAGE_FILE, pair_page(analysis, tokens, weights, on_page))
-    return [*written, folder / REPORT_FILE, folder / PAGE_FILE]
+    return write_report(
+        folder,
+        analysis.to_json(),
+        drawn,
+        animation,
+        lambda on_page: pair_page(analysis, tokens, weights, on_page),
+    )

@@ -87,11 +87,16 @@ def pictures(
         yield from _heads(analysis)
     yield from _layers(analysis, training.snapshots)
     if training.curves is not None:
-        caption = (
-            "The losses while the model was trained, smoothed. They are read from the run's "
-            "metrics.jsonl."
-        )
-        yield Picture("training_curves", training.curves, "Training", caption)
+        yield curves_picture(training.curves)
+
+
+def curves_picture(drawn: Figure) -> Picture:
+    """The losses of a run."""
+    caption = (
+        "The losses while the model was trained, smoothed. They are read from the run's "
+        "metrics.jsonl."
+    )
+    return Picture("training_curves", drawn, "Training", caption)
 
 
 def _embeddings(analysis: Analysis, inspector: Inspector) -> Iterator[Picture]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import toolkit
-from toolkit.files import write_bytes, write_json, write_text
 from toolkit.inspection.findings import (
     AblationFinding,
     Contribution,
@@ -35,11 +34,8 @@ from toolkit.jsonable import to_jsonable
 
 if TYPE_CHECKING:
     from toolkit.inspection.pictures import Training
-    from toolkit.reporting.page import Markup
 
 REPORT_FORMAT = 1
-REPORT_FILE = "analysis_report.json"
-PAGE_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -147,32 +143,26 @@ def write_analysis(
         MissingExtraError: matplotlib is not installed.
         ToolkitError: a file could not be written.
     """
-    from toolkit.inspection.evolution import GIF_FILE, SECTION, evolution_pictures, head_forming
-    from toolkit.inspection.page import animation_for_page, inspection_page, picture_for_page
+    from toolkit.inspection.evolution import evolution_pictures, head_forming
+    from toolkit.inspection.page import inspection_page
     from toolkit.inspection.pictures import Training, pictures
+    from toolkit.inspection.report_files import write_report
 
     training = training or Training()
     snapshots, tokens = training.snapshots, training.tokens
     drawn = pictures(analysis, inspector, training, every_head=every_head)
-    evolution = evolution_pictures(snapshots, tokens) if len(snapshots) > 1 else iter(())
-    # One figure at a time: those of long texts are large.
-    written: list[Path] = []
-    on_page: list[tuple[str, Markup]] = []
-    for picture in itertools.chain(drawn, evolution):
-        png, svg = picture.save(folder)
-        written += [png, svg]
-        if picture.section:
-            drawing = picture_for_page(picture, svg.read_text("utf-8"))
-            on_page.append((picture.section, drawing))
-    if len(snapshots) > 1 and inspector.anatomy.n_layer:
-        animation = head_forming(snapshots, tokens)
-        write_bytes(folder / GIF_FILE, animation)
-        written.append(folder / GIF_FILE)
-        on_page.append((SECTION, animation_for_page(animation)))
-    write_json(folder / REPORT_FILE, analysis.to_json())
-    weights = [inspector.attention(layer) for layer in range(inspector.anatomy.n_layer)]
-    write_text(folder / PAGE_FILE, inspection_page(analysis, weights, on_page))
-    return [*written, folder / REPORT_FILE, folder / PAGE_FILE]
+    n_layer, animation = inspector.anatomy.n_layer, None
+    if len(snapshots) > 1:
+        drawn = itertools.chain(drawn, evolution_pictures(snapshots, tokens))
+        animation = head_forming(snapshots, tokens) if n_layer else None
+    weights = [inspector.attention(layer) for layer in range(n_layer)]
+    return write_report(
+        folder,
+        analysis.to_json(),
+        drawn,
+        animation,
+        lambda on_page: inspection_page(analysis, weights, on_page),
+    )
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
