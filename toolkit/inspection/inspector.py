@@ -6,7 +6,7 @@
 
 One traced forward pass serves most of them; ablation and gradients run the model again. The model
 is left as it was found: mode, gradients, hooks. Sources stand beside each measure. Left out:
-encoder-decoders, which `pair_inspector` reads, and how the numbers change over training.
+encoder-decoders, which `pairs` reads, and how the numbers change over training.
 """
 
 from __future__ import annotations
